@@ -1,0 +1,140 @@
+"""Checkpoints: one safetensors file a step, written atomically and checksummed.
+
+Tensors: ``weights/NAME`` and ``averages/NAME`` for each parameter NAME of ``Cifar10Net``, float32, and
+``loss_averages`` [4] float32 in the order of ``loss.LOSS_NAMES``. Metadata, all text: ``format_version``, ``step``,
+``dataset``, ``classes`` (JSON list), ``hyperparameters`` (JSON object) and ``sha256`` of all the rest.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from cifar10_zoo import atomic
+from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.dataset import Dataset
+from cifar10_zoo.errors import CheckpointError
+from cifar10_zoo.model import Cifar10Net
+from cifar10_zoo.state import TrainingState
+
+FORMAT_VERSION = "1"
+KEPT = 5
+"""How many of the newest checkpoints stay in a folder: the default of ``tf.train.Saver``."""
+
+_FILE_NAME = re.compile(r"model\.ckpt-(\d+)\.safetensors")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read and found whole."""
+
+    path: Path
+    step: int
+    dataset: str
+    """Name of the data set it was trained on, as in ``Dataset.name``."""
+    classes: tuple[str, ...]
+    hyperparameters: Hyperparameters
+    tensors: dict[str, Tensor]
+    sha256: str
+    """Of the contents, as hexadecimal digits."""
+
+    def averaged_model(self) -> Cifar10Net:
+        """The network with the averaged weights, for evaluation and export; on the CPU."""
+        model = Cifar10Net()
+        self._fill(dict(model.named_parameters()), "averages")
+        return model.eval()
+
+    def restore(self, state: TrainingState) -> None:
+        """Put everything into ``state``, so that training goes on as if it had never stopped."""
+        self._fill(dict(state.model.named_parameters()), "weights")
+        self._fill(state.averages.weights, "averages")
+        self._fill({"loss_averages": state.loss_averages.values}, "")
+        state.step = self.step
+
+    @torch.no_grad()
+    def _fill(self, targets: dict[str, Tensor], group: str) -> None:
+        for name, target in targets.items():
+            key = f"{group}/{name}" if group else name
+            tensor = self.tensors.get(key)
+            if tensor is None or tensor.shape != target.shape:
+                found = "is missing" if tensor is None else f"has shape {list(tensor.shape)}"
+                raise CheckpointError(f"{self.path}: tensor {key} {found}, expected {list(target.shape)}")
+            target.copy_(tensor)
+
+
+def save(state: TrainingState, data: Dataset, folder: Path) -> Path:
+    """Write ``folder/model.ckpt-STEP.safetensors``, then delete all but the ``KEPT`` newest; return its path."""
+    tensors = {f"weights/{name}": p.detach() for name, p in state.model.named_parameters()}
+    tensors |= {f"averages/{name}": average for name, average in state.averages.weights.items()}
+    tensors["loss_averages"] = state.loss_averages.values
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "step": str(state.step),
+        "dataset": data.name,
+        "classes": json.dumps(data.classes),
+        "hyperparameters": json.dumps(asdict(state.hyperparameters)),
+    }
+    metadata["sha256"] = _digest(tensors, metadata)
+    path = folder / f"model.ckpt-{state.step}.safetensors"
+    atomic.write_file(path, safetensors.torch.save(tensors, metadata))
+    for old in find(folder)[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def find(folder: Path) -> list[Path]:
+    """The checkpoints in ``folder``, oldest step first."""
+    steps = {path: match for path in folder.glob("*") if (match := _FILE_NAME.fullmatch(path.name))}
+    return sorted(steps, key=lambda path: int(steps[path][1]))
+
+
+def latest(folder: Path) -> Path | None:
+    """The checkpoint of the highest step in ``folder``."""
+    return next(reversed(find(folder)), None)
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a checkpoint and verify its checksum.
+
+    Raises:
+        CheckpointError: it is missing, damaged or of another format.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist") from None
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+    if (version := metadata.get("format_version")) != FORMAT_VERSION:
+        raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT_VERSION} (it says {version})")
+    sha256 = metadata.pop("sha256", "")
+    if sha256 != _digest(tensors, metadata):
+        raise CheckpointError(f"{path} is damaged: its contents do not match its SHA-256 checksum")
+    return Checkpoint(
+        path=path,
+        step=int(metadata["step"]),
+        dataset=metadata["dataset"],
+        classes=tuple(json.loads(metadata["classes"])),
+        hyperparameters=Hyperparameters(**json.loads(metadata["hyperparameters"])),
+        tensors=tensors,
+        sha256=sha256,
+    )
+
+
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """SHA-256 of names, types, shapes and contents, and of the metadata, independent of their order in the file."""
+    sha256 = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        sha256.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        sha256.update(tensor.numpy().tobytes())
+    return sha256.hexdigest()

@@ -1,0 +1,115 @@
+"""Fetch an archive of known size and checksum, and unpack it, so that it is there completely or not at all."""
+
+import hashlib
+import os
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+import zlib
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO
+
+from tqdm import tqdm
+
+from cifar10_zoo import atomic
+from cifar10_zoo.errors import DatasetError
+
+_CHUNK = 1 << 20
+_TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A .tar.gz file and what is wanted of it."""
+
+    url: str
+    file_name: str
+    """Its name in the data folder."""
+    size: int
+    """In bytes."""
+    md5: str
+    folder: str
+    """The folder in the archive, and in the data folder after unpacking."""
+    members: tuple[str, ...]
+    """The files to take from that folder; nothing else is unpacked."""
+
+
+def fetch(archive: Archive, data_dir: Path, url: str | None = None) -> None:
+    """Make ``data_dir/archive.folder``; an archive that is already in ``data_dir`` is not downloaded again.
+
+    Args:
+        url: where to download from instead of ``archive.url``; http(s) and file URLs.
+
+    Raises:
+        DatasetError: the download failed, or the archive is not the one expected.
+    """
+    path = data_dir / archive.file_name
+    if not path.exists():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        _download(archive, path, url or archive.url)
+    elif difference := _difference(archive, path):
+        raise DatasetError(f"{path} is not the official archive: {difference}. Delete it to download it again")
+    _unpack(archive, path)
+
+
+def _download(archive: Archive, path: Path, url: str) -> None:
+    """Download to ``path``; what an interrupted download left in a .part file is continued."""
+    part = path.with_name(path.name + ".part")
+    have = part.stat().st_size if part.exists() else 0
+    if have < archive.size:
+        try:
+            _receive(archive, part, url, have)
+        except (OSError, ValueError, HTTPException) as error:
+            raise DatasetError(f"cannot download {url}: {error}. Try again to continue, or name another --data-url")
+    if (have := part.stat().st_size) < archive.size:
+        raise DatasetError(f"{url} ended after {have} of {archive.size} bytes; run the same command again to continue")
+    if difference := _difference(archive, part):
+        part.unlink()
+        raise DatasetError(f"{url} is not the official archive: {difference}. Name another --data-url")
+    os.replace(part, path)
+
+
+def _receive(archive: Archive, part: Path, url: str, have: int) -> None:
+    """Append what ``part`` lacks, or start again where the server cannot continue; at most one byte too many."""
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
+        continues = (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-")
+        start = have if continues else 0
+        bar = tqdm(desc=archive.file_name, initial=start, total=archive.size, unit="B", unit_scale=True, disable=None)
+        with open(part, "ab" if continues else "wb") as file, bar:
+            left = archive.size + 1 - start
+            while left and (data := response.read(min(_CHUNK, left))):
+                file.write(data)
+                left -= len(data)
+                bar.update(len(data))
+
+
+def _difference(archive: Archive, path: Path) -> str:
+    """How the file at ``path`` differs from the archive; empty where it does not."""
+    if (size := path.stat().st_size) != archive.size:
+        return f"{size} bytes instead of {archive.size}" if size < archive.size else f"more than {archive.size} bytes"
+    with open(path, "rb") as file:
+        md5 = hashlib.file_digest(file, "md5").hexdigest()
+    return "" if md5 == archive.md5 else f"MD5 {md5} instead of {archive.md5}"
+
+
+def _unpack(archive: Archive, path: Path) -> None:
+    """Unpack the wanted members."""
+    try:
+        with atomic.new_folder(path.parent / archive.folder) as unfinished, tarfile.open(path, "r:gz") as tar:
+            for name in archive.members:
+                with _regular_file(tar, f"{archive.folder}/{name}") as source, open(unfinished / name, "xb") as file:
+                    shutil.copyfileobj(source, file, _CHUNK)
+    except (tarfile.TarError, EOFError, zlib.error, KeyError) as error:
+        raise DatasetError(f"{path} cannot be unpacked: {error}. Delete it to download it again") from error
+
+
+def _regular_file(tar: tarfile.TarFile, name: str) -> IO[bytes]:
+    member = tar.getmember(name)
+    source = tar.extractfile(member) if member.isreg() else None
+    if source is None:
+        raise tarfile.TarError(f"member {name} is not a regular file")
+    return source

@@ -1,0 +1,101 @@
+"""Evaluate the averaged weights of the newest checkpoint.
+
+    python -m cifar10_zoo.evaluate --run-once
+
+Source: ``cifar10_eval.py``.
+"""
+
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cifar10_zoo import checkpoint, dataset
+from cifar10_zoo.checkpoint import Checkpoint
+from cifar10_zoo.config import flag
+from cifar10_zoo.dataset import Dataset
+from cifar10_zoo.device import DeviceChoice, choose_device
+from cifar10_zoo.errors import CheckpointError, OptionError
+from cifar10_zoo.inputs import evaluation_images
+from cifar10_zoo.model import Cifar10Net
+
+_BATCH = 500  # images; no influence on the result
+
+
+@dataclass(frozen=True)
+class Options:
+    """Print precision @ 1 of the averaged weights of the newest checkpoint, again whenever there is a newer one."""
+
+    data_dir: Path = field(default_factory=dataset.default_data_dir)
+    """Folder with cifar-10-batches-bin/; CIFAR-10 is downloaded to it if that is absent. $CIFAR10_DATA_DIR sets the
+    default."""
+    data_url: str = dataset.ARCHIVE.url
+    """Where to download the official archive from (http, https or file)."""
+    checkpoint_dir: Path = Path("cifar10_train")
+    """Folder of the checkpoints."""
+    eval_data: Literal["test", "train_eval"] = "test"
+    """The 10,000 test images, or the 50,000 training images without distortions."""
+    eval_interval_secs: float = 300.0
+    """Seconds between two looks for a newer checkpoint."""
+    run_once: bool = False
+    """Evaluate once and end."""
+    device: DeviceChoice = "auto"
+    """Where to compute; auto takes a CUDA GPU where there is one."""
+
+    def __post_init__(self) -> None:
+        if not self.eval_interval_secs > 0:
+            raise OptionError(f"{flag('eval_interval_secs')} must be above 0, not {self.eval_interval_secs}")
+
+
+@torch.inference_mode()
+def predict(model: Cifar10Net, images: Tensor) -> Tensor:
+    """Logits [N, 10] float32 of ``images`` [N, 3, H, W] uint8, on the device of ``model``."""
+    where = next(model.parameters()).device
+    return torch.cat([model(evaluation_images(batch.to(where))) for batch in images.split(_BATCH)])
+
+
+def precision_at_1(model: Cifar10Net, data: Dataset) -> float:
+    """Share of the images whose highest logit is that of their label; each image counts exactly once."""
+    return float((predict(model, data.images).argmax(dim=1).cpu() == data.labels).double().mean())
+
+
+def check_fits(saved: Checkpoint, data: Dataset) -> None:
+    """Raise CheckpointError unless the checkpoint was trained on this kind of data."""
+    if saved.classes != data.classes:
+        raise CheckpointError(f"{saved.path} was trained on {saved.dataset} data, not {data.name}: name its --data-dir")
+
+
+def evaluate(options: Options) -> None:
+    """Evaluate once, or for ever.
+
+    Raises:
+        ZooError: the data set or the checkpoint cannot be used.
+    """
+    where = choose_device(options.device)
+    data = dataset.load(options.data_dir, "test" if options.eval_data == "test" else "train", options.data_url)
+    evaluated = None
+    while True:
+        newest = checkpoint.latest(options.checkpoint_dir)
+        if newest is None and options.run_once:
+            raise CheckpointError(f"no checkpoint in {options.checkpoint_dir}: train first, or name --checkpoint-dir")
+        if newest is not None and newest != evaluated:
+            saved = checkpoint.read(newest)
+            check_fits(saved, data)
+            print(f"{newest}: step {saved.step}, {len(data.images)} {data.name} images", file=sys.stderr)
+            precision = precision_at_1(saved.averaged_model().to(where), data)
+            print(f"{datetime.now()}: precision @ 1 = {precision:.3f}", flush=True)
+            evaluated = newest
+        if options.run_once:
+            return
+        time.sleep(options.eval_interval_secs)
+
+
+if __name__ == "__main__":
+    from cifar10_zoo.cli import run
+
+    run(evaluate, Options)

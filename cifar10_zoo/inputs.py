@@ -1,0 +1,146 @@
+"""Batches for training and evaluation, each computed as whole-batch tensor operations.
+
+The batch of a step is a pure function of the seed and the step: resuming needs no saved generator state.
+Source: ``cifar10_input.py``.
+"""
+
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cifar10_zoo.dataset import Dataset
+from cifar10_zoo.model import IMAGE_SIZE
+
+MAX_BRIGHTNESS_DELTA = 63.0  # in pixel values of 0..255
+CONTRAST_RANGE = (0.2, 1.8)
+
+_DISTORTIONS, _ORDER = 0, 1  # independent streams of random numbers
+
+
+@dataclass(frozen=True)
+class Distortions:
+    """What happens to each image of a training batch of N; all tensors are [N]."""
+
+    y: Tensor
+    """Top row of the crop, int64."""
+    x: Tensor
+    """Left column of the crop, int64."""
+    flip: Tensor
+    """Whether the crop is mirrored left to right, bool."""
+    brightness: Tensor
+    """Added to every pixel, float32."""
+    contrast: Tensor
+    """Factor about the mean of each channel, float32."""
+
+    def to(self, device: torch.device) -> "Distortions":
+        """The same on ``device``."""
+        return Distortions(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+def draw_distortions(seed: int, step: int, batch_size: int, image_size: int) -> Distortions:
+    """The distortions of the batch of ``step`` for square images of ``image_size`` pixels, on the CPU."""
+    random = _generator(seed, _DISTORTIONS, step)
+    offsets = random.integers(0, image_size - IMAGE_SIZE, size=(2, batch_size), endpoint=True)
+    flip, brightness, contrast = random.random((3, batch_size), dtype=np.float32)
+    low, high = CONTRAST_RANGE
+    return Distortions(
+        y=torch.from_numpy(offsets[0]),
+        x=torch.from_numpy(offsets[1]),
+        flip=torch.from_numpy(flip < 0.5),
+        brightness=torch.from_numpy(brightness * (2 * MAX_BRIGHTNESS_DELTA) - MAX_BRIGHTNESS_DELTA),
+        contrast=torch.from_numpy(contrast * (high - low) + low),
+    )
+
+
+def distort(images: Tensor, distortions: Distortions) -> Tensor:
+    """Crop, flip, change brightness, change contrast, standardize; nothing is clipped in between.
+
+    Args:
+        images: [N, 3, H, W] uint8.
+
+    Returns:
+        [N, 3, 24, 24] float32.
+    """
+    pixels = _crop_and_flip(images, distortions).float()
+    pixels = pixels + distortions.brightness[:, None, None, None]
+    mean = pixels.mean(dim=(2, 3), keepdim=True)
+    pixels = (pixels - mean) * distortions.contrast[:, None, None, None] + mean
+    return standardize(pixels)
+
+
+def _crop_and_flip(images: Tensor, distortions: Distortions) -> Tensor:
+    """[N, 3, H, W] -> [N, 3, 24, 24], in one gather; a flip reads the columns from right to left."""
+    offset = torch.arange(IMAGE_SIZE, device=images.device)
+    rows = distortions.y[:, None] + offset
+    columns = distortions.x[:, None] + torch.where(distortions.flip[:, None], offset.flip(0), offset)
+    image = torch.arange(len(images), device=images.device)[:, None, None, None]
+    channel = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
+    return images[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def center_crop(images: Tensor) -> Tensor:
+    """The middle of ``images`` [N, 3, H, W] -> [N, 3, 24, 24]."""
+    top, left = (images.shape[2] - IMAGE_SIZE) // 2, (images.shape[3] - IMAGE_SIZE) // 2
+    return images[:, :, top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
+
+
+def standardize(pixels: Tensor) -> Tensor:
+    """Each image minus its mean, divided by its standard deviation, over all of its pixels and channels.
+
+    The divisor is at least 1/sqrt(number of values), so that an image of one colour becomes zeros.
+
+    Args:
+        pixels: [N, 3, H, W] float32.
+
+    Source: ``tf.image.per_image_standardization``.
+    """
+    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
+    centered = pixels - mean
+    deviation = centered.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    return centered / deviation.clamp(min=pixels[0].numel() ** -0.5)
+
+
+def evaluation_images(images: Tensor) -> Tensor:
+    """What the network is evaluated on: [N, 3, H, W] uint8 -> [N, 3, 24, 24] float32, undistorted."""
+    return standardize(center_crop(images).float())
+
+
+class TrainingBatches:
+    """The endless sequence of training batches of a data set.
+
+    Every image comes once an epoch, in an order of its own for each epoch. A batch may span two epochs.
+    """
+
+    def __init__(self, data: Dataset, seed: int, batch_size: int, device: torch.device) -> None:
+        self.images = data.images.to(device)
+        self.labels = data.labels.to(device)
+        self.seed = seed
+        self.batch_size = batch_size
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Images [batch_size, 3, 24, 24] float32, distorted, and labels [batch_size] int64 of ``step`` (from 0)."""
+        device = self.images.device
+        index = batch_indices(self.seed, step, self.batch_size, len(self.images)).to(device)
+        distortions = draw_distortions(self.seed, step, self.batch_size, self.images.shape[-1])
+        return distort(self.images[index], distortions.to(device)), self.labels[index]
+
+
+def batch_indices(seed: int, step: int, batch_size: int, count: int) -> Tensor:
+    """Which of ``count`` images are in the batch of ``step``: [batch_size] int64."""
+    position = np.arange(step * batch_size, (step + 1) * batch_size)
+    epoch = position // count
+    orders = np.stack([_order_of_epoch(seed, int(e), count) for e in range(epoch[0], epoch[-1] + 1)])
+    return torch.from_numpy(orders[epoch - epoch[0], position % count])
+
+
+@lru_cache(maxsize=2)
+def _order_of_epoch(seed: int, epoch: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return _generator(seed, _ORDER, epoch).permutation(count)
+
+
+def _generator(seed: int, stream: int, number: int) -> np.random.Generator:
+    """A generator that depends on its arguments alone, as cheap to make as to use (Philox is counter-based)."""
+    return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, number, 0, 0]))

@@ -1,0 +1,49 @@
+"""Everything that training changes, and the step that changes it."""
+
+import torch
+from torch import Tensor
+
+from cifar10_zoo.averages import WeightAverages
+from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.loss import LossAverages, losses
+from cifar10_zoo.model import Cifar10Net
+from cifar10_zoo.schedule import learning_rate
+
+
+class TrainingState:
+    """The weights, their averages, the loss averages and the number of completed steps.
+
+    A new one holds freshly initialized weights at step 0.
+    """
+
+    def __init__(self, hyperparameters: Hyperparameters, device: torch.device | str = "cpu") -> None:
+        self.hyperparameters = hyperparameters
+        self.step = 0
+        self.model = Cifar10Net(hyperparameters.seed).to(device)
+        self.averages = WeightAverages(self.model, hyperparameters.moving_average_decay)
+        self.loss_averages = LossAverages(hyperparameters.loss_average_decay, device)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0)  # each step sets the learning rate
+
+    def train_step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """One update: loss, gradients, plain SGD, then the averages of losses and of the new weights.
+
+        Args:
+            images: [N, 3, 24, 24] float32, standardized.
+            labels: [N] int64.
+
+        Returns:
+            The losses before the update, [4] float32, in the order of ``loss.LOSS_NAMES``.
+
+        Source: ``cifar10.train()``.
+        """
+        images = images.contiguous(memory_format=torch.channels_last)
+        values = losses(self.model, self.model(images), labels, self.hyperparameters.weight_decay)
+        self.optimizer.zero_grad()
+        values[-1].backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.hyperparameters)
+        self.optimizer.step()
+        self.step += 1
+        self.averages.update(self.model, self.step)
+        self.loss_averages.update(values)
+        return values.detach()

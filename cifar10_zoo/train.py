@@ -1,0 +1,144 @@
+"""Train the network.
+
+    python -m cifar10_zoo.train --max-steps 100000
+
+Continues from the newest checkpoint in --train-dir. Source: ``cifar10_train.py``.
+"""
+
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import tyro
+
+from cifar10_zoo import checkpoint, dataset
+from cifar10_zoo.config import Hyperparameters, flag
+from cifar10_zoo.device import DeviceChoice, choose_device
+from cifar10_zoo.errors import CheckpointError, OptionError, TrainingError
+from cifar10_zoo.inputs import TrainingBatches
+from cifar10_zoo.state import TrainingState
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train the CIFAR-10 network; continues from the newest checkpoint in --train-dir."""
+
+    data_dir: Path = field(default_factory=dataset.default_data_dir)
+    """Folder with cifar-10-batches-bin/; CIFAR-10 is downloaded to it if that is absent. $CIFAR10_DATA_DIR sets the
+    default."""
+    data_url: str = dataset.ARCHIVE.url
+    """Where to download the official archive from (http, https or file)."""
+    train_dir: Path = Path("cifar10_train")
+    """Folder of the checkpoints."""
+    max_steps: int = 1_000_000
+    """Step at which training ends, counted from the first run."""
+    log_frequency: int = 10
+    """Steps between two lines on the console."""
+    save_checkpoint_secs: float = 600.0
+    """Seconds between two checkpoints; the last step is always saved."""
+    device: DeviceChoice = "auto"
+    """Where to compute; auto takes a CUDA GPU where there is one."""
+    hyperparameters: Annotated[Hyperparameters, tyro.conf.arg(name="")] = field(default_factory=Hyperparameters)
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "log_frequency", "save_checkpoint_secs"):
+            if not getattr(self, name) > 0:
+                raise OptionError(f"{flag(name)} must be above 0, not {getattr(self, name)}")
+
+
+def train(options: Options) -> TrainingState:
+    """Train to ``options.max_steps``, saving checkpoints, and return the final state.
+
+    SIGINT and SIGTERM let the step under way finish and save it, then return.
+
+    Raises:
+        ZooError: the data set or a checkpoint cannot be used, or the loss is no longer finite.
+    """
+    where = choose_device(options.device)
+    data = dataset.load(options.data_dir, "train", options.data_url)
+    state = _resume(options, data, TrainingState(options.hyperparameters, where))
+    batches = TrainingBatches(data, state.hyperparameters.seed, state.hyperparameters.batch_size, where)
+    print(f"training on {len(data.images)} {data.name} images, device {where}, from step {state.step}", file=sys.stderr)
+
+    logged_step, logged_time = saved_step, saved_time = state.step, time.monotonic()
+    with _stop_signals() as stops:
+        while state.step < options.max_steps and not stops:
+            step = state.step  # as the tutorial counts: the loss of step 0 is that of the initial weights
+            losses = state.train_step(*batches.batch(step))
+            if step % options.log_frequency == 0:
+                _require_finite(loss := float(losses[-1]), step, options.train_dir)
+                now = time.monotonic()
+                _log(step, loss, state.step - logged_step, now - logged_time, options.hyperparameters.batch_size)
+                logged_step, logged_time = state.step, now
+            if time.monotonic() - saved_time > options.save_checkpoint_secs:
+                _save(state, data, options.train_dir)
+                saved_step, saved_time = state.step, time.monotonic()
+    if state.step > saved_step:
+        _save(state, data, options.train_dir)
+    print(f"step {state.step}: {checkpoint.latest(options.train_dir)}", file=sys.stderr)
+    return state
+
+
+def _resume(options: Options, data: dataset.Dataset, state: TrainingState) -> TrainingState:
+    """Restore the newest checkpoint, if there is one and it is of the same run."""
+    newest = checkpoint.latest(options.train_dir)
+    if newest is None:
+        return state
+    saved = checkpoint.read(newest)
+    advice = f"continue with the same, or name another --train-dir than {options.train_dir}"
+    if (saved.dataset, saved.classes) != (data.name, data.classes):
+        raise CheckpointError(f"{newest} was trained on {saved.dataset} data, not {data.name}: {advice}")
+    was, now = asdict(saved.hyperparameters), asdict(options.hyperparameters)
+    if changed := [f"{flag(name)} {was[name]}, not {now[name]}" for name in was if was[name] != now[name]]:
+        raise CheckpointError(f"{newest} was trained with {', '.join(changed)}: {advice}")
+    saved.restore(state)
+    return state
+
+
+def _save(state: TrainingState, data: dataset.Dataset, train_dir: Path) -> None:
+    _require_finite(float(sum(p.detach().sum() for p in state.model.parameters())), state.step, train_dir)
+    checkpoint.save(state, data, train_dir)
+
+
+def _require_finite(value: float, step: int, train_dir: Path) -> None:
+    """Stop when training has diverged; nothing of it may be saved."""
+    if not math.isfinite(value):
+        last_good = checkpoint.latest(train_dir) or "none"
+        raise TrainingError(f"model diverged: loss or weights are {value} at step {step}; last checkpoint: {last_good}")
+
+
+def _log(step: int, loss: float, steps: int, seconds: float, batch_size: int) -> None:
+    """The tutorial's line on the console."""
+    speed = f"{steps * batch_size / seconds:.1f} examples/sec; {seconds / steps:.3f} sec/batch"
+    print(f"{datetime.now()}: step {step}, loss = {loss:.2f} ({speed})", flush=True)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list instead of dying of them; a second one kills as usual."""
+    received: list[int] = []
+
+    def receive(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, previous[number])
+
+    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    from cifar10_zoo.cli import run
+
+    run(train, Options)

@@ -1,0 +1,52 @@
+"""Options and data that several test modules share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cifar10_zoo import dataset, synthetic, train
+from cifar10_zoo.config import Hyperparameters
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden", type=Path, default=GOLDEN, help="folder of seedN folders with golden numbers")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "golden_folder" in metafunc.fixturenames:
+        folders = sorted(metafunc.config.getoption("--golden").glob("seed[0-9]*"))
+        assert folders, "--golden: no seedN folders there"
+        metafunc.parametrize("golden_folder", folders, ids=lambda folder: folder.name, scope="module")
+
+
+@pytest.fixture(scope="session")
+def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the synthetic data set."""
+    folder = tmp_path_factory.mktemp("synthetic")
+    synthetic.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cifar10_dir() -> Path:
+    """A data folder with real CIFAR-10; skips without one, unless CIFAR10_TESTS_NEED_DATA is set."""
+    folder = dataset.default_data_dir()
+    if not dataset.is_present(folder):
+        message = f"CIFAR-10 is not in {folder}: set CIFAR10_DATA_DIR"
+        if os.environ.get("CIFAR10_TESTS_NEED_DATA"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def train_dir(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints of a short training on the synthetic data set; the newest is of step 60."""
+    folder = tmp_path_factory.mktemp("train")
+    hyperparameters = Hyperparameters(batch_size=64)
+    for steps in (40, 60):
+        train.train(train.Options(synthetic_dir, train_dir=folder, max_steps=steps, hyperparameters=hyperparameters))
+    return folder
