@@ -20,7 +20,7 @@ def write_file(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    _sync(path.parent)
 
 
 @contextmanager
@@ -32,17 +32,16 @@ def new_folder(target: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         yield temporary
         for path in temporary.iterdir():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
+            _sync(path)
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    _sync_folder(target.parent)
+    _sync(target.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -8,13 +8,10 @@ import tyro
 
 from cifar10_zoo.errors import ZooError
 
-
 Options = TypeVar("Options")
 
 
-def run(
-    command: Callable[[Options], object], options_type: type[Options], args: Sequence[str] | None = None
-) -> None:
+def run(command: Callable[[Options], object], options_type: type[Options], args: Sequence[str] | None = None) -> None:
     """Parse ``args`` (default: the command line) into ``options_type`` and call ``command`` with it.
 
     Both ``--batch-size`` and the tutorial's ``--batch_size`` are accepted. Exit status: 0 done, 1 an error that the

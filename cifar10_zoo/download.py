@@ -63,7 +63,8 @@ def _download(archive: Archive, path: Path, url: str) -> None:
         try:
             _receive(archive, part, url, have)
         except (OSError, ValueError, HTTPException) as error:
-            raise DatasetError(f"cannot download {url}: {error}. Try again to continue, or name another --data-url")
+            advice = "run the same command again to continue, or name another --data-url"
+            raise DatasetError(f"cannot download {url}: {error}; {advice}") from error
     if (have := part.stat().st_size) < archive.size:
         raise DatasetError(f"{url} ended after {have} of {archive.size} bytes; run the same command again to continue")
     if difference := _difference(archive, part):

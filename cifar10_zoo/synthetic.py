@@ -64,7 +64,7 @@ def draw(labels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.u
     colors = np.stack([ground, ground + shift]).astype(np.int16)[..., None, None]  # [2, N, 3, 1, 1]
     image = np.where(mask[:, None], colors[1], colors[0])
     image += random.integers(-_NOISE, _NOISE, size=image.shape, dtype=np.int16, endpoint=True)
-    return image.clip(0, 255).astype(np.uint8)
+    return np.asarray(image.clip(0, 255), dtype=np.uint8)
 
 
 def write(data_dir: Path, seed: int = 0) -> Path:
@@ -101,6 +101,7 @@ class Options:
 
 
 def main(options: Options) -> None:
+    """Write the data set that ``options`` ask for."""
     print(f"{write(options.data_dir, options.seed)}: 60,000 synthetic images")
 
 

@@ -6,6 +6,7 @@ Golden arrays are in TensorFlow's layouts: kernels [height, width, in, out], den
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +16,14 @@ from torch import Tensor
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.state import TrainingState
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 NOISE_MULTIPLE = 10
 """How many times its noise floor a value may be off."""
 FLOAT32_RESOLUTION = 2.0**-23
 CHECKSUM_TOLERANCE = 2.5e-6
-"""Of a sum, relative to the size of what it adds up: one standardized image of the original is off by 2.1e-6 as a whole,
-against exact arithmetic, because its mean is rounded to float32."""
+"""Of a sum, relative to the size of what it adds up: one standardized image of the original is off by 2.1e-6 as a
+whole, against exact arithmetic, because its mean is rounded to float32."""
 
 VARIABLES = {
     "conv1/weights": ((5, 5, 3, 64), 0.05),

@@ -5,12 +5,13 @@ count, and how far an exact (float64) computation is from it. Where the two runs
 the floor is the resolution of float32 (``golden_reference.assert_matches``).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from golden_reference import NOISE_MULTIPLE, VARIABLES, Reference, assert_matches, nhwc, tf_name, to_tf
+from golden_reference import NOISE_MULTIPLE, VARIABLES, Array, Reference, assert_matches, nhwc, tf_name, to_tf
 from torch.nn import functional as F
 
 from cifar10_zoo.config import Hyperparameters
@@ -199,7 +200,7 @@ def test_initial_weights_have_the_distribution_of_the_original(reference: Refere
         assert torch.equal(state.averages.weights[name], parameter)
 
 
-def gradients(model: Cifar10Net) -> dict[str, np.ndarray]:
+def gradients(model: Cifar10Net) -> dict[str, Array]:
     """The gradient of each variable by the original's name, in its layout."""
     found = {}
     for name, parameter in model.named_parameters():
@@ -226,7 +227,7 @@ def assert_training_matches(
     assert state.step == golden["steps"][steps - 1, 11]
 
 
-def assert_state_matches(state: TrainingState, golden: dict[str, np.ndarray], prefix: str, noise: float) -> None:
+def assert_state_matches(state: TrainingState, golden: Mapping[str, Array], prefix: str, noise: float) -> None:
     for name, parameter in state.model.named_parameters():
         variable = tf_name(name)
         key = variable.replace("/", "_")

@@ -1,0 +1,30 @@
+# Each target sets up .venv by itself; `make demo` and `make test` are all that a fresh clone needs.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint format bench
+
+demo: .venv/installed
+	rm -rf demo
+	$(BIN)/python demo.py demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed
+	$(BIN)/python -m pytest benchmarks
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,56 @@
+"""The command behind export/to_onnx.py."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+
+from cifar10_export.graph import build, describe
+from cifar10_export.verify import verify
+from cifar10_zoo import __version__, atomic, checkpoint, dataset, evaluate
+from cifar10_zoo.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Export the averaged weights of the newest checkpoint to one .onnx file, verified against PyTorch."""
+
+    checkpoint_dir: Path = Path("cifar10_train")
+    """Folder of the checkpoints."""
+    output: Path = Path("cifar10.onnx")
+    """File to write."""
+    data_dir: Path = field(default_factory=dataset.default_data_dir)
+    """Folder with cifar-10-batches-bin/. Where it is there, the model must also agree with PyTorch on the best class
+    of all 10,000 test images, and its accuracy is written into the file. $CIFAR10_DATA_DIR sets the default."""
+
+
+def export(options: Options) -> None:
+    """Write ``options.output``, or nothing at all where the verification fails.
+
+    Raises:
+        ZooError: there is no usable checkpoint, or the exported model differs from PyTorch (VerificationError).
+    """
+    newest = checkpoint.latest(options.checkpoint_dir)
+    if newest is None:
+        raise CheckpointError(f"no checkpoint in {options.checkpoint_dir}: train first, or name --checkpoint-dir")
+    saved = checkpoint.read(newest)
+    data = dataset.load(options.data_dir, "test") if dataset.is_present(options.data_dir) else None
+    if data is not None:
+        evaluate.check_fits(saved, data)
+    model = saved.averaged_model()
+    metadata = describe(
+        saved.classes,
+        dataset=saved.dataset,
+        step=str(saved.step),
+        precision="fp32",
+        checkpoint_sha256=saved.sha256,
+        cifar10_zoo_version=__version__,
+    )
+    exported = build(model, metadata)
+    accuracy = verify(exported, model, data)
+    if accuracy is not None:
+        onnx.helper.set_model_props(exported, metadata | {"test_accuracy": f"{accuracy:.4f}"})
+    atomic.write_file(options.output, exported.SerializeToString())
+    checked = "no test images at hand" if accuracy is None else f"precision @ 1 = {accuracy:.4f} on all test images"
+    print(f"{options.output}: {saved.dataset}, step {saved.step}, equal to PyTorch, {checked}", file=sys.stderr)

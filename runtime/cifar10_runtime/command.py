@@ -1,0 +1,137 @@
+"""The command cifar10-infer."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+
+from cifar10_runtime import images, output
+from cifar10_runtime.classifier import DEFAULT_BATCH_SIZE, DEFAULT_MODEL, Classifier, Prediction
+from cifar10_runtime.errors import InferenceError, UsageError
+from cifar10_runtime.session import DeviceChoice
+
+EXIT_OK, EXIT_FATAL, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+
+@dataclass(frozen=True)
+class Options:
+    """Classify image files.
+
+    Images of another size than the model's are cropped to the middle square and resized with an antialiased bicubic
+    filter; EXIF orientation is applied; transparency is laid on white. Where the folders of the images are named after
+    classes, the accuracy is printed as well.
+
+    Exit status: 0 all classified, 3 some images could not be read (their rows have an error), 1 fatal error, 2 wrong
+    usage.
+    """
+
+    paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH...")]
+    """Folders (searched recursively), files or quoted glob patterns; JPEG, PNG, WebP, BMP, GIF, TIFF."""
+    model: str = DEFAULT_MODEL
+    """Name of a model that ships with the package, or path of an .onnx file."""
+    device: DeviceChoice = "auto"
+    """Where to compute; auto takes a CUDA GPU where it works, cuda never falls back to the CPU."""
+    batch_size: int = DEFAULT_BATCH_SIZE
+    """Images in a batch; no influence on the result."""
+    top_k: int = 1
+    """Labels a row."""
+    output: Path | None = None
+    """File to write, .csv or .jsonl, instead of a table on the terminal."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command with ``args`` (default: the command line) and exit."""
+    try:
+        sys.exit(_run(tyro.cli(Options, args=args, prog="cifar10-infer")))
+    except UsageError as error:
+        _fail(error, EXIT_USAGE)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FATAL)
+    except (InferenceError, OSError) as error:
+        _fail(error, EXIT_FATAL)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _fail(error: Exception, status: int) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _run(options: Options) -> int:
+    if not options.paths:
+        raise UsageError("name the folders or files to classify: cifar10-infer images/")
+    if options.batch_size < 1:
+        raise UsageError(f"--batch-size must be at least 1, not {options.batch_size}")
+    paths = list(images.find(options.paths))
+    if not paths:
+        raise UsageError(f"no images ({' '.join(images.SUFFIXES)}) in {' '.join(options.paths)}")
+    classifier = Classifier(options.model, options.device)
+    if not 1 <= options.top_k <= len(classifier.labels):
+        raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")
+    tally = _Tally(classifier.labels)
+    start = time.perf_counter()
+    with _writer(options) as write:
+        predictions = classifier.classify(paths, options.batch_size)
+        for prediction in _with_progress_bar(predictions, len(paths), options):
+            tally.add(prediction)
+            write(prediction)
+    seconds = time.perf_counter() - start
+    metadata = classifier.metadata
+    print(
+        f"{tally.images} images, {tally.failed} failed, {tally.images / seconds:.0f} images/s, device "
+        f"{classifier.device}, model {options.model} ({metadata.get('dataset', 'unknown data')}, "
+        f"step {metadata.get('step', 'unknown')})",
+        file=sys.stderr,
+    )
+    if tally.in_class_folders:
+        accuracy = tally.correct / tally.in_class_folders
+        print(
+            f"accuracy {accuracy:.4f} ({tally.correct} of {tally.in_class_folders} images in folders named after "
+            "classes)",
+            file=sys.stderr,
+        )
+    return EXIT_SOME_FAILED if tally.failed else EXIT_OK
+
+
+@contextmanager
+def _writer(options: Options) -> Iterator[output.Write]:
+    if options.output is None:
+        yield output.table_writer(sys.stdout, options.top_k)
+        sys.stdout.flush()
+    else:
+        with output.open_output(options.output, options.top_k) as write:
+            yield write
+
+
+def _with_progress_bar(predictions: Iterable[Prediction], total: int, options: Options) -> Iterable[Prediction]:
+    """A bar on stderr where that is a terminal on which no table is shown."""
+    table_is_shown = options.output is None and sys.stdout.isatty()
+    bar: Iterable[Prediction] = tqdm(
+        predictions, total=total, unit=" images", disable=table_is_shown or not sys.stderr.isatty()
+    )
+    return bar
+
+
+class _Tally:
+    """Counts for the summary."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self.labels = labels
+        self.images = self.failed = self.in_class_folders = self.correct = 0
+
+    def add(self, prediction: Prediction) -> None:
+        self.images += 1
+        self.failed += bool(prediction.error)
+        folder = PurePath(prediction.path).parent.name
+        if folder in self.labels and not prediction.error:
+            self.in_class_folders += 1
+            self.correct += folder == prediction.label

@@ -1,0 +1,74 @@
+"""ONNX Runtime sessions: which device, and no silent fall-back to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cifar10_runtime.errors import DeviceError, ModelError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+
+PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+"""The execution provider of each device; ``auto`` takes the first that works."""
+
+_INSTALL = "install one of them: pip install 'cifar10-zoo[cpu]', or 'cifar10-zoo[gpu]' for NVIDIA GPUs"
+
+
+def open_session(model: Path, device: DeviceChoice) -> tuple[onnxruntime.InferenceSession, str]:
+    """Load ``model`` and return the session and the device that it runs on.
+
+    Raises:
+        DeviceError: ONNX Runtime is not installed, or the device cannot be used.
+        ModelError: the file is missing or is not a model that ONNX Runtime can run.
+    """
+    if not model.is_file():
+        raise ModelError(f"model {model} does not exist")
+    if device == "cpu":
+        return _open(model, "cpu"), "cpu"
+    try:
+        return _open(model, "cuda"), "cuda"
+    except DeviceError:
+        if device == "cuda":
+            raise
+        return _open(model, "cpu"), "cpu"
+
+
+def _open(model: Path, device: str) -> onnxruntime.InferenceSession:
+    onnxruntime = _import_onnxruntime()
+    provider = PROVIDERS[device]
+    if provider not in onnxruntime.get_available_providers():
+        raise DeviceError(f"--device {device}: this ONNX Runtime has no {provider}; {_INSTALL}")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors come as exceptions
+    if device == "cuda":
+        onnxruntime.preload_dlls()
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        # enable_fallback=0: ONNX Runtime would otherwise go on with the CPU and say so on stdout.
+        session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
+            model, options, providers=[provider], enable_fallback=0
+        )
+    except Exception as error:  # its exceptions have no common base class
+        if device == "cuda":
+            raise DeviceError(f"--device cuda cannot be used: {_first_line(error)}") from error
+        raise ModelError(f"{model} cannot be loaded: {_first_line(error)}") from error
+    if session.get_providers()[0] != provider:
+        raise DeviceError(f"--device {device}: ONNX Runtime chose {session.get_providers()[0]} instead of {provider}")
+    return session
+
+
+def _import_onnxruntime() -> Any:
+    """Import it late, for a message to those who have none of its wheels."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise DeviceError(f"ONNX Runtime is not installed; {_INSTALL}") from None
+    return onnxruntime
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0]
