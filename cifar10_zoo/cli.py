@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import tyro
 
-from cifar10_zoo.errors import ZooError
+from cifar10_zoo.errors import OptionError, ZooError
 
 Options = TypeVar("Options")
 
@@ -21,6 +21,6 @@ def run(command: Callable[[Options], object], options_type: type[Options], args:
         command(tyro.cli(options_type, args=args))
     except (ZooError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, OptionError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)

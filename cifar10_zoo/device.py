@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 
-from cifar10_zoo.errors import OptionError
+from cifar10_zoo.errors import DeviceError
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
@@ -13,10 +13,10 @@ def choose_device(device: DeviceChoice) -> torch.device:
     """The device of that name; ``auto`` is CUDA where there is a usable GPU, else the CPU.
 
     Raises:
-        OptionError: ``cuda`` without a usable GPU; there is no silent fall-back.
+        DeviceError: ``cuda`` without a usable GPU; there is no silent fall-back.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise OptionError("--device cuda: this PyTorch finds no CUDA GPU; use --device cpu, or check nvidia-smi")
+        raise DeviceError("--device cuda: this PyTorch finds no CUDA GPU; use --device cpu, or check nvidia-smi")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)

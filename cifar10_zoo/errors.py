@@ -9,6 +9,10 @@ class OptionError(ZooError):
     """A command-line option has a value that cannot be used."""
 
 
+class DeviceError(ZooError):
+    """The device asked for is not there."""
+
+
 class DatasetError(ZooError):
     """The data set is missing, damaged or not the one expected."""
 

@@ -33,20 +33,22 @@ def verify(exported: onnx.ModelProto, model: Cifar10Net, data: Dataset | None) -
         VerificationError: a name, a shape, a value or the best class of any image differs.
     """
     session = onnxruntime.InferenceSession(exported.SerializeToString(), providers=["CPUExecutionProvider"])
-    _verify_names(session)
+    verify_names(session)
     for batch_size in BATCH_SIZES:
-        _verify_values(session, model, batch_size)
-    return None if data is None else _verify_best_classes(session, model, data)
+        verify_values(session, model, batch_size)
+    return None if data is None else verify_best_classes(session, model, data)
 
 
-def _verify_names(session: onnxruntime.InferenceSession) -> None:
+def verify_names(session: onnxruntime.InferenceSession) -> None:
+    """Input and output names and types follow the contract."""
     inputs = [(value.name, value.type) for value in session.get_inputs()]
     outputs = [(value.name, value.type) for value in session.get_outputs()]
     if inputs != [(INPUT, "tensor(uint8)")] or outputs != [(name, "tensor(float)") for name in OUTPUTS]:
         raise VerificationError(f"the exported model has inputs {inputs} and outputs {outputs}")
 
 
-def _verify_values(session: onnxruntime.InferenceSession, model: Cifar10Net, batch_size: int) -> None:
+def verify_values(session: onnxruntime.InferenceSession, model: Cifar10Net, batch_size: int) -> None:
+    """Shapes and values for a batch of random images equal PyTorch's."""
     channels, height, width = IMAGE_SHAPE
     random = np.random.default_rng(batch_size)
     images = random.integers(0, 256, (batch_size, height, width, channels), dtype=np.uint8)
@@ -63,7 +65,8 @@ def _verify_values(session: onnxruntime.InferenceSession, model: Cifar10Net, bat
             )
 
 
-def _verify_best_classes(session: onnxruntime.InferenceSession, model: Cifar10Net, data: Dataset) -> float:
+def verify_best_classes(session: onnxruntime.InferenceSession, model: Cifar10Net, data: Dataset) -> float:
+    """The best class of every image equals PyTorch's; returns precision @ 1."""
     expected = predict(model, data.images).argmax(dim=1).numpy()
     actual = best_classes(session, data)
     if different := int((actual != expected).sum()):

@@ -46,7 +46,7 @@ class Classifier:
 
     Args:
         model: name of a model that ships with the package, or path of an .onnx file: input ``images`` uint8
-            [N, H, W, 3] RGB, output ``probabilities`` float32 [N, classes], metadata ``labels`` (a JSON list).
+            [N, SIZE, SIZE, 3] RGB, output ``probabilities`` float32 [N, classes], metadata ``labels`` (a JSON list).
         device: ``auto`` takes CUDA where it works; ``cuda`` is an error where it does not.
 
     Raises:
@@ -56,7 +56,7 @@ class Classifier:
 
     labels: tuple[str, ...]
     """The classes, in the order of the columns of ``probabilities``."""
-    input_size: tuple[int, int]
+    input_size: int
     """Height and width in pixels of the images that the model takes."""
     metadata: dict[str, str]
     """What the model says of itself: data set, step, accuracy and so on."""
@@ -70,19 +70,21 @@ class Classifier:
         inputs = {value.name: (value.type, value.shape) for value in self._session.get_inputs()}
         outputs = [value.name for value in self._session.get_outputs()]
         match inputs:
-            case {"images": ("tensor(uint8)", [_, int(height), int(width), 3])} if "probabilities" in outputs:
-                self.input_size = (height, width)
+            case {"images": ("tensor(uint8)", [_, int(height), int(width), 3])} if (
+                height == width and "probabilities" in outputs
+            ):
+                self.input_size = height
             case _:
                 raise ModelError(
-                    f"{self.model_path}: expected input images uint8 [N, H, W, 3] and output probabilities, found "
-                    f"inputs {inputs}, outputs {outputs}; export one with export/to_onnx.py"
+                    f"{self.model_path}: expected input images uint8 [N, SIZE, SIZE, 3] and output probabilities, "
+                    f"found inputs {inputs}, outputs {outputs}; export one with export/to_onnx.py"
                 )
         self.labels = tuple(json.loads(self.metadata.get("labels", "[]")))
         if not self.labels:
             raise ModelError(f"{self.model_path} has no metadata entry labels; export it again with export/to_onnx.py")
 
     def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class probabilities [N, classes] float32 of ``batch`` [N, H, W, 3] uint8 RGB."""
+        """Class probabilities [N, classes] float32 of ``batch`` [N, SIZE, SIZE, 3] uint8 RGB."""
         (result,) = self._session.run(["probabilities"], {"images": batch})
         return np.asarray(result)
 

@@ -115,9 +115,8 @@ def _writer(options: Options) -> Iterator[output.Write]:
 def _with_progress_bar(predictions: Iterable[Prediction], total: int, options: Options) -> Iterable[Prediction]:
     """A bar on stderr where that is a terminal on which no table is shown."""
     table_is_shown = options.output is None and sys.stdout.isatty()
-    bar: Iterable[Prediction] = tqdm(
-        predictions, total=total, unit=" images", disable=table_is_shown or not sys.stderr.isatty()
-    )
+    hidden = table_is_shown or not sys.stderr.isatty()
+    bar: Iterable[Prediction] = tqdm(predictions, total=total, unit=" images", disable=hidden)
     return bar
 
 

@@ -18,6 +18,7 @@ BACKGROUND = "white"
 """What transparent pixels are laid on."""
 
 _Image = Image.Image
+_FILTER = Image.Resampling.BICUBIC
 
 
 def find(paths: Iterable[str]) -> Iterator[str]:
@@ -35,7 +36,8 @@ def find(paths: Iterable[str]) -> Iterator[str]:
         elif os.path.exists(path):
             yield path
         elif matches := sorted(glob.glob(path, recursive=True)):
-            yield from find(match for match in matches if os.path.isdir(match) or _has_known_suffix(match))
+            found = find(match for match in matches if os.path.isdir(match) or _has_known_suffix(match))
+            yield from dict.fromkeys(map(os.path.normpath, found))  # a pattern can match a folder and its files
         else:
             raise UsageError(f"{path} does not exist and matches no file")
 
@@ -54,24 +56,28 @@ def _has_known_suffix(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def decode(path: str, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Decode an image file to RGB [height, width, 3] uint8 for ``size`` (height, width).
+def decode(path: str, size: int) -> NDArray[np.uint8]:
+    """Decode an image file to RGB [size, size, 3] uint8.
 
     The first frame, turned upright by its EXIF orientation; transparency is laid on white. An image of another size is
-    cropped to the middle square (the aspect ratio of ``size``) and resized with an antialiased bicubic filter.
+    cropped to the middle square and resized with an antialiased bicubic filter.
 
     Raises:
         ImageError: the file cannot be read or decoded completely.
     """
-    height, width = size
     try:
         with Image.open(path, formats=FORMATS) as image:
             rgb = _to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         raise ImageError(_reason(error)) from error
-    if rgb.size != (width, height):
-        rgb = ImageOps.fit(rgb, (width, height), Image.Resampling.BICUBIC)
-    return np.asarray(rgb)
+    return np.asarray(rgb if rgb.size == (size, size) else _middle_square(rgb).resize((size, size), _FILTER))
+
+
+def _middle_square(image: _Image) -> _Image:
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return image.crop((left, top, left + side, top + side))
 
 
 def _to_rgb(image: _Image) -> _Image:

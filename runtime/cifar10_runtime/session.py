@@ -38,18 +38,18 @@ def open_session(model: Path, device: DeviceChoice) -> tuple[onnxruntime.Inferen
 
 
 def _open(model: Path, device: str) -> onnxruntime.InferenceSession:
-    onnxruntime = _import_onnxruntime()
+    ort = _import_onnxruntime()
     provider = PROVIDERS[device]
-    if provider not in onnxruntime.get_available_providers():
+    if provider not in ort.get_available_providers():
         raise DeviceError(f"--device {device}: this ONNX Runtime has no {provider}; {_INSTALL}")
-    options = onnxruntime.SessionOptions()
+    options = ort.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
     if device == "cuda":
-        onnxruntime.preload_dlls()
+        ort.preload_dlls()
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         # enable_fallback=0: ONNX Runtime would otherwise go on with the CPU and say so on stdout.
-        session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
+        session: onnxruntime.InferenceSession = ort.InferenceSession(
             model, options, providers=[provider], enable_fallback=0
         )
     except Exception as error:  # its exceptions have no common base class

@@ -1,0 +1,118 @@
+"""Checkpoints: everything comes back, and no damage goes unnoticed."""
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cifar10_zoo import checkpoint
+from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.dataset import CLASSES, Dataset
+from cifar10_zoo.errors import CheckpointError
+from cifar10_zoo.state import TrainingState
+
+DATA = Dataset("synthetic", CLASSES["synthetic"], torch.empty(0), torch.empty(0))
+HYPERPARAMETERS = Hyperparameters(seed=7, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def state() -> TrainingState:
+    """A state in which weights, averages and loss averages all differ."""
+    state = TrainingState(HYPERPARAMETERS)
+    random = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        state.train_step(torch.randn(4, 3, 24, 24, generator=random), torch.tensor([1, 2, 3, 4]))
+    return state
+
+
+@pytest.fixture(scope="module")
+def saved(state: TrainingState, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint.save(state, DATA, tmp_path_factory.mktemp("checkpoint"))
+
+
+def test_round_trip(state: TrainingState, saved: Path) -> None:
+    read = checkpoint.read(saved)
+    assert saved.name == "model.ckpt-2.safetensors"
+    assert (read.step, read.dataset, read.classes) == (2, "synthetic", CLASSES["synthetic"])
+    assert read.hyperparameters == HYPERPARAMETERS
+    restored = TrainingState(Hyperparameters(seed=8, batch_size=4))
+    read.restore(restored)
+    assert restored.step == 2
+    assert torch.equal(restored.loss_averages.values, state.loss_averages.values)
+    averaged = dict(read.averaged_model().named_parameters())
+    for name, parameter in state.model.named_parameters():
+        assert torch.equal(dict(restored.model.named_parameters())[name], parameter)
+        assert torch.equal(restored.averages.weights[name], state.averages.weights[name])
+        assert torch.equal(averaged[name], state.averages.weights[name])
+        assert not torch.equal(averaged[name], parameter)
+
+
+def test_it_is_a_safetensors_file_with_the_documented_names_and_shapes(saved: Path) -> None:
+    shapes = {name: list(tensor.shape) for name, tensor in safetensors.torch.load_file(saved).items()}
+    parameters = {
+        "conv1.weight": [64, 3, 5, 5],
+        "conv1.bias": [64],
+        "conv2.weight": [64, 64, 5, 5],
+        "conv2.bias": [64],
+        "local3.weight": [384, 2304],
+        "local3.bias": [384],
+        "local4.weight": [192, 384],
+        "local4.bias": [192],
+        "softmax_linear.weight": [10, 192],
+        "softmax_linear.bias": [10],
+    }
+    expected = {f"{group}/{name}": shape for group in ("weights", "averages") for name, shape in parameters.items()}
+    assert shapes == expected | {"loss_averages": [4]}
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), in_header=st.booleans())
+def test_any_flipped_bit_is_noticed(saved: Path, tmp_path: Path, position: float, bit: int, in_header: bool) -> None:
+    data = bytearray(saved.read_bytes())
+    data[int(position * (3000 if in_header else len(data)))] ^= 1 << bit
+    damaged = tmp_path / saved.name
+    damaged.write_bytes(data)
+    try:
+        read = checkpoint.read(damaged)
+    except CheckpointError as error:
+        assert str(damaged) in str(error)  # noqa: PT017 - a flip in the header's padding is no error
+    else:
+        assert read.sha256 == checkpoint.read(saved).sha256
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_any_truncation_is_noticed(saved: Path, tmp_path: Path, share: float) -> None:
+    data = saved.read_bytes()
+    damaged = tmp_path / saved.name
+    damaged.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(CheckpointError, match=r"model\.ckpt-2\.safetensors"):
+        checkpoint.read(damaged)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere"):
+        checkpoint.read(tmp_path / "nowhere")
+
+
+def test_another_safetensors_file_is_not_a_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt-1.safetensors"
+    safetensors.torch.save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="not a checkpoint of format"):
+        checkpoint.read(path)
+
+
+def test_the_newest_is_found_by_its_step_and_old_ones_go(state: TrainingState, tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt-99999.safetensors.tmp").touch()
+    (tmp_path / "notes.txt").touch()
+    assert checkpoint.latest(tmp_path) is None
+    for state.step in (2, 9, 10, 100, 20, 1000, 30):
+        checkpoint.save(state, DATA, tmp_path)
+    state.step = 2
+    assert [path.name.split("-")[1] for path in checkpoint.find(tmp_path)] == [
+        f"{step}.safetensors" for step in (10, 20, 30, 100, 1000)
+    ]
+    assert checkpoint.latest(tmp_path) == tmp_path / "model.ckpt-1000.safetensors"

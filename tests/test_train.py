@@ -1,0 +1,188 @@
+"""The training command: it learns, resumes exactly, and refuses what would spoil a run."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import assert_fails_cleanly, zoo
+
+from cifar10_zoo import checkpoint, dataset, train
+from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.errors import CheckpointError, TrainingError
+from cifar10_zoo.evaluate import precision_at_1
+
+LINE = re.compile(
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: "
+    r"step (\d+), loss = (\d+\.\d\d) \(\d+\.\d examples/sec; \d+\.\d{3} sec/batch\)"
+)
+
+
+def options(data_dir: Path, train_dir: Path, max_steps: int, **hyperparameters: float) -> train.Options:
+    settings = Hyperparameters(**{"batch_size": 16} | hyperparameters)  # type: ignore[arg-type]
+    return train.Options(data_dir, train_dir=train_dir, max_steps=max_steps, hyperparameters=settings, device="cpu")
+
+
+def newest(folder: Path) -> checkpoint.Checkpoint:
+    path = checkpoint.latest(folder)
+    assert path is not None
+    return checkpoint.read(path)
+
+
+def test_resuming_gives_the_same_bits_as_never_stopping(synthetic_dir: Path, tmp_path: Path) -> None:
+    train.train(options(synthetic_dir, tmp_path / "whole", 7))
+    for stop in (1, 4, 7):
+        train.train(options(synthetic_dir, tmp_path / "parts", stop))
+    whole, parts = newest(tmp_path / "whole"), newest(tmp_path / "parts")
+    assert whole.step == parts.step == 7
+    assert whole.sha256 == parts.sha256
+    for name, tensor in whole.tensors.items():
+        assert torch.equal(tensor, parts.tensors[name]), name
+
+
+def test_a_finished_run_is_left_alone(train_dir: Path, synthetic_dir: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in train_dir.iterdir()}
+    state = train.train(options(synthetic_dir, train_dir, 50, batch_size=64))
+    assert state.step == 60
+    assert {path: path.stat().st_mtime_ns for path in train_dir.iterdir()} == before
+
+
+def test_the_command_learns_and_evaluates(synthetic_dir: Path, tmp_path: Path) -> None:
+    """Both spellings of an option; the tutorial's lines; averaged weights better than chance after a short run."""
+    result = zoo(
+        *("train", "--data_dir", synthetic_dir, "--train-dir", tmp_path, "--max_steps", 150, "--batch-size", 64),
+        *("--seed", 1),
+    )
+    assert result.returncode == 0, result.stderr
+    assert "50000 synthetic images" in result.stderr
+    lines = [LINE.fullmatch(line) for line in result.stdout.splitlines()]
+    assert [int(line[1]) for line in lines if line] == list(range(0, 150, 10))
+    losses = [float(line[2]) for line in lines if line]
+    assert 4.6 < losses[0] < 4.75, "the logged loss is the total loss, weight decay included"
+    assert losses[-1] < losses[0] - 0.5
+
+    result = zoo("evaluate", "--data-dir", synthetic_dir, "--checkpoint_dir", tmp_path, "--run-once")
+    assert result.returncode == 0, result.stderr
+    precision = re.fullmatch(r"\S+ \S+: precision @ 1 = (0\.\d{3})\n", result.stdout)
+    assert precision
+    assert float(precision[1]) > 0.4
+    assert "step 150, 10000 synthetic images" in result.stderr
+    exact = precision_at_1(newest(tmp_path).averaged_model(), dataset.load(synthetic_dir, "test"))
+    assert precision[1] == f"{exact:.3f}"
+
+
+def test_train_eval_evaluates_the_training_images(synthetic_dir: Path, train_dir: Path) -> None:
+    words = ("--data-dir", synthetic_dir, "--checkpoint-dir", train_dir, "--run-once", "--eval-data", "train_eval")
+    result = zoo("evaluate", *words)
+    assert result.returncode == 0, result.stderr
+    assert "50000 synthetic images" in result.stderr
+
+
+def test_sigterm_saves_the_step_under_way(synthetic_dir: Path, tmp_path: Path) -> None:
+    words = ["--data-dir", synthetic_dir, "--train-dir", tmp_path, "--batch-size", 16, "--log-frequency", 1]
+    command = [sys.executable, "-m", "cifar10_zoo.train", *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(3):
+            process.stdout.readline()
+        os.kill(process.pid, signal.SIGTERM)
+        rest = process.stdout.read()
+    assert process.returncode == 0
+    logged = [int(line[1]) for line in LINE.finditer(rest)]
+    assert newest(tmp_path).step == (logged[-1] if logged else 2) + 1
+
+
+def test_checkpoints_come_by_time(synthetic_dir: Path, tmp_path: Path) -> None:
+    often = options(synthetic_dir, tmp_path, 4)
+    train.train(train.Options(**vars(often) | {"save_checkpoint_secs": 1e-9}))
+    assert [path.name for path in checkpoint.find(tmp_path)] == [f"model.ckpt-{n}.safetensors" for n in (1, 2, 3, 4)]
+
+
+def test_divergence_stops_and_saves_nothing(synthetic_dir: Path, tmp_path: Path) -> None:
+    diverging = options(synthetic_dir, tmp_path, 50, initial_learning_rate=1e9)
+    with pytest.raises(TrainingError, match="diverged"):
+        train.train(diverging)
+    assert checkpoint.latest(tmp_path) is None
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", 1), ("batch_size", 17), ("weight_decay", 0.1)])
+def test_resuming_with_another_recipe_is_refused(synthetic_dir: Path, train_dir: Path, name: str, value: float) -> None:
+    changed = {"batch_size": 64, name: value}
+    with pytest.raises(CheckpointError, match=f"--{name.replace('_', '-')} .*, not {value}"):
+        train.train(options(synthetic_dir, train_dir, 70, **changed))
+
+
+def test_resuming_on_another_data_set_is_refused(synthetic_dir: Path, train_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / dataset.FOLDER
+    folder.mkdir()
+    for path in (synthetic_dir / dataset.FOLDER).glob("*.bin"):
+        (folder / path.name).symlink_to(path)  # without its class names it passes for CIFAR-10
+    with pytest.raises(CheckpointError, match="trained on synthetic data, not cifar10"):
+        train.train(options(tmp_path, train_dir, 70, batch_size=64))
+    words = ("--data-dir", tmp_path, "--checkpoint-dir", train_dir, "--run-once")
+    assert_fails_cleanly(zoo("evaluate", *words), 1, "trained on synthetic data, not cifar10")
+
+
+def test_the_averaged_weights_are_what_is_evaluated(synthetic_dir: Path, train_dir: Path) -> None:
+    """With averages of zeros every logit is 0, and the first class is always chosen."""
+    saved = newest(train_dir)
+    for name, tensor in saved.tensors.items():
+        if name.startswith("averages/"):
+            tensor.zero_()
+    assert precision_at_1(saved.averaged_model(), dataset.load(synthetic_dir, "test")) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--batch-size", "0"], ["--batch-size", "above 0"]),
+        (["--max-steps", "0"], ["--max-steps", "above 0"]),
+        (["--seed", "-1"], ["--seed"]),
+        (["--moving-average-decay", "1"], ["--moving-average-decay"]),
+        (["--weight-decay", "-0.1"], ["--weight-decay"]),
+    ],
+)
+def test_bad_options_are_named(words: list[str], parts: list[str], tmp_path: Path) -> None:
+    assert_fails_cleanly(zoo("train", *words, "--train-dir", tmp_path / "train"), 2, *parts)
+    assert not (tmp_path / "train").exists()
+
+
+def test_a_failed_download_is_an_error_of_one_line(tmp_path: Path) -> None:
+    words = ("--data-dir", tmp_path / "data", "--data-url", "file:///nowhere", "--train-dir", tmp_path / "train")
+    assert_fails_cleanly(zoo("train", *words), 1, "cannot download file:///nowhere")
+    assert not (tmp_path / "train").exists()
+
+
+def test_bad_evaluation_options_are_named(synthetic_dir: Path, tmp_path: Path) -> None:
+    words = ("--data-dir", synthetic_dir, "--checkpoint-dir", tmp_path, "--run-once")
+    assert_fails_cleanly(zoo("evaluate", *words), 1, f"no checkpoint in {tmp_path}")
+    assert_fails_cleanly(zoo("evaluate", "--eval-interval-secs", "0"), 2, "--eval-interval-secs")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
+def test_cuda_without_a_gpu_is_an_error(synthetic_dir: Path, tmp_path: Path) -> None:
+    words = ("--data-dir", synthetic_dir, "--train-dir", tmp_path, "--device", "cuda")
+    assert_fails_cleanly(zoo("train", *words), 1, "--device cuda", "--device cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_cuda_trains_like_the_cpu(synthetic_dir: Path, tmp_path: Path) -> None:
+    """The same batches; weights that differ by rounding alone after a few steps."""
+    for device in ("cpu", "cuda"):
+        chosen = options(synthetic_dir, tmp_path / device, 5, initial_learning_rate=0.01)
+        train.train(train.Options(**vars(chosen) | {"device": device}))
+    cpu, cuda = newest(tmp_path / "cpu"), newest(tmp_path / "cuda")
+    for name, tensor in cpu.tensors.items():
+        torch.testing.assert_close(cuda.tensors[name], tensor, rtol=0, atol=1e-4)
+
+
+def test_real_images_are_learned_as_fast_as_by_the_original(cifar10_dir: Path, tmp_path: Path) -> None:
+    """The original's averaged weights reach 0.519 after 500 steps, 0.61 after 1,000; one seed may be off by 0.03."""
+    train.train(train.Options(cifar10_dir, train_dir=tmp_path, max_steps=500, log_frequency=100))
+    precision = precision_at_1(newest(tmp_path).averaged_model(), dataset.load(cifar10_dir, "test"))
+    assert precision == pytest.approx(0.519, abs=0.03)
