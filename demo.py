@@ -3,6 +3,7 @@
 python demo.py FOLDER
 """
 
+import os
 import re
 import statistics
 import subprocess
@@ -22,8 +23,8 @@ def main(folder: Path) -> None:
     run([*python, "cifar10_zoo.synthetic", "--data-dir", data])
     training = run([*python, "cifar10_zoo.train", "--data-dir", data, "--train-dir", train_dir, "--max-steps", STEPS])
     evaluation = run([*python, "cifar10_zoo.evaluate", "--data-dir", data, "--checkpoint-dir", train_dir, "--run-once"])
-    export = [sys.executable, Path(__file__).parent / "export" / "to_onnx.py"]
-    run([*export, "--data-dir", data, "--checkpoint-dir", train_dir, "--output", model])
+    to_onnx = os.path.relpath(Path(__file__).parent / "export" / "to_onnx.py")
+    run([sys.executable, to_onnx, "--data-dir", data, "--checkpoint-dir", train_dir, "--output", model])
     run([*python, "cifar10_zoo.image_folders", "--data-dir", data, "--output", images])
     inference = run([*infer, images, "--model", model, "--output", predictions])
 
@@ -47,7 +48,7 @@ def main(folder: Path) -> None:
 def run(command: list[object]) -> str:
     """Run a command, show what it prints and return it; end the demo where it fails."""
     words = [str(word) for word in command]
-    print(f"\n$ {' '.join(['python', *words[1:]] if words[0] == sys.executable else words)}", flush=True)
+    print("\n$", Path(words[0]).name, *words[1:], flush=True)
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     lines = []

@@ -1,0 +1,45 @@
+"""The whole training step, input pipeline and averages included, against a plain port fed with ready batches."""
+
+import pytest
+import torch
+from peers import PlainNet, compare, median_seconds, plain_step
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.dataset import Dataset
+from cifar10_zoo.inputs import TrainingBatches
+from cifar10_zoo.state import TrainingState
+
+BATCH_SIZE = 128
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def batches() -> TrainingBatches:
+    """Batches of random pixels; what they show makes no difference to the speed."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8, generator=random)
+    labels = torch.randint(0, 10, (50_000,), generator=random)
+    return TrainingBatches(Dataset("custom", (), images, labels), 0, BATCH_SIZE, CPU)
+
+
+@pytest.mark.benchmark(group="training step")
+def test_training_step(benchmark: BenchmarkFixture, batches: TrainingBatches) -> None:
+    state = TrainingState(Hyperparameters(batch_size=BATCH_SIZE, initial_learning_rate=0.01))
+    plain = PlainNet()
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.01)
+    images, labels = batches.batch(0)
+    compare(
+        benchmark,
+        ours=lambda: state.train_step(*batches.batch(state.step)),
+        peer=lambda: plain_step(plain, optimizer, images, labels),
+        images=BATCH_SIZE,
+    )
+
+
+@pytest.mark.benchmark(group="training step")
+def test_input_pipeline(benchmark: BenchmarkFixture, batches: TrainingBatches) -> None:
+    """Alone, to be compared with the step that it is part of."""
+    steps = iter(range(10**9))
+    benchmark.pedantic(lambda: batches.batch(next(steps)), rounds=100, warmup_rounds=3)
+    benchmark.extra_info["images_per_s"] = round(BATCH_SIZE / median_seconds(benchmark))
