@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from cifar10_runtime import Classifier, ImageError, ModelError, Prediction, images
 from command_line import ROOT, assert_fails_cleanly, infer, run
@@ -325,3 +326,16 @@ def test_the_shipped_model_has_the_accuracy_that_it_says_on_real_images(cifar10_
     said = Classifier(device="cpu").metadata["test_accuracy"]
     correct = int(float(said) * 10_000 + 0.5)
     assert f"accuracy {said} ({correct} of 10000 images" in result.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu and a CUDA GPU"
+)
+def test_cuda_gives_what_the_cpu_gives(folder: Path, model: Path) -> None:
+    paths = list(images.find([str(folder)]))
+    on_cpu = Classifier(model, device="cpu").classify(paths)
+    on_cuda = Classifier(model, device="cuda").classify(paths)
+    for cpu, cuda in zip(on_cpu, on_cuda, strict=True):
+        assert cuda.label == cpu.label
+        assert cuda.probability == pytest.approx(cpu.probability, abs=1e-3)

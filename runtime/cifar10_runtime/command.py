@@ -86,8 +86,9 @@ def _run(options: Options) -> int:
             write(prediction)
     seconds = time.perf_counter() - start
     metadata = classifier.metadata
+    noun = "image" if tally.images == 1 else "images"
     print(
-        f"{tally.images} images, {tally.failed} failed, {tally.images / seconds:.0f} images/s, device "
+        f"{tally.images} {noun}, {tally.failed} failed, {tally.images / seconds:.0f} images/s, device "
         f"{classifier.device}, model {options.model} ({metadata.get('dataset', 'unknown data')}, "
         f"step {metadata.get('step', 'unknown')})",
         file=sys.stderr,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,8 +46,9 @@ def _open(model: Path, device: str) -> onnxruntime.InferenceSession:
         raise DeviceError(f"--device {device}: this ONNX Runtime has no {provider}; {_INSTALL}")
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
+    missing = ""
     if device == "cuda":
-        ort.preload_dlls()
+        missing = _load_cuda_libraries(ort)
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         # enable_fallback=0: ONNX Runtime would otherwise go on with the CPU and say so on stdout.
@@ -54,11 +57,22 @@ def _open(model: Path, device: str) -> onnxruntime.InferenceSession:
         )
     except Exception as error:  # its exceptions have no common base class
         if device == "cuda":
-            raise DeviceError(f"--device cuda cannot be used: {_first_line(error)}") from error
+            raise DeviceError(f"--device cuda cannot be used: {missing or _first_line(error)}") from error
         raise ModelError(f"{model} cannot be loaded: {_first_line(error)}") from error
     if session.get_providers()[0] != provider:
         raise DeviceError(f"--device {device}: ONNX Runtime chose {session.get_providers()[0]} instead of {provider}")
     return session
+
+
+def _load_cuda_libraries(ort: Any) -> str:
+    """Load CUDA and cuDNN from the packages beside ONNX Runtime; returns the first complaint, if any.
+
+    ONNX Runtime prints its complaints on stdout, which belongs to the results, and logs them once more.
+    """
+    ort.set_default_logger_severity(4)
+    with contextlib.redirect_stdout(io.StringIO()) as complaints:
+        ort.preload_dlls()
+    return _first_line(complaints.getvalue())
 
 
 def _import_onnxruntime() -> Any:
@@ -70,5 +84,5 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: object) -> str:
     return str(error).strip().split("\n", maxsplit=1)[0]
