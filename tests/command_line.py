@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+CIFAR10_INFER = Path(sys.executable).with_name("cifar10-infer")
 
 
 def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -26,7 +27,7 @@ def zoo(command: str, *words: object) -> subprocess.CompletedProcess[str]:
 
 def infer(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """``cifar10-infer WORDS...``."""
-    return run(Path(sys.executable).with_name("cifar10-infer"), *words, cwd=cwd)
+    return run(CIFAR10_INFER, *words, cwd=cwd)
 
 
 def assert_fails_cleanly(result: subprocess.CompletedProcess[str], status: int, *parts: str) -> None:
