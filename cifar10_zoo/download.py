@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import sys
 import tarfile
 import urllib.error
 import urllib.request
@@ -57,6 +58,7 @@ def fetch(archive: Archive, data_dir: Path, url: str | None = None) -> None:
 
 def _download(archive: Archive, path: Path, url: str) -> None:
     """Download to ``path``; what an interrupted download left in a .part file is continued."""
+    print(f"downloading {url} to {path.parent}", file=sys.stderr)
     part = path.with_name(path.name + ".part")
     have = part.stat().st_size if part.exists() else 0
     if have < archive.size:

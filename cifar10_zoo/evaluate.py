@@ -7,7 +7,7 @@ Source: ``cifar10_eval.py``.
 
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -15,8 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cifar10_zoo import checkpoint, dataset
+from cifar10_zoo import checkpoint
 from cifar10_zoo.checkpoint import Checkpoint
+from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.config import flag
 from cifar10_zoo.dataset import Dataset
 from cifar10_zoo.device import DeviceChoice, choose_device
@@ -27,15 +28,10 @@ from cifar10_zoo.model import Cifar10Net
 _BATCH = 500  # images; no influence on the result
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(DataOptions):
     """Print precision @ 1 of the averaged weights of the newest checkpoint, again whenever there is a newer one."""
 
-    data_dir: Path = field(default_factory=dataset.default_data_dir)
-    """Folder with cifar-10-batches-bin/; CIFAR-10 is downloaded to it if that is absent. $CIFAR10_DATA_DIR sets the
-    default."""
-    data_url: str = dataset.ARCHIVE.url
-    """Where to download the official archive from (http, https or file)."""
     checkpoint_dir: Path = Path("cifar10_train")
     """Folder of the checkpoints."""
     eval_data: Literal["test", "train_eval"] = "test"
@@ -77,7 +73,7 @@ def evaluate(options: Options) -> None:
         ZooError: the data set or the checkpoint cannot be used.
     """
     where = choose_device(options.device)
-    data = dataset.load(options.data_dir, "test" if options.eval_data == "test" else "train", options.data_url)
+    data = options.load("test" if options.eval_data == "test" else "train")
     evaluated = None
     while True:
         newest = checkpoint.latest(options.checkpoint_dir)
@@ -96,6 +92,4 @@ def evaluate(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    from cifar10_zoo.cli import run
-
     run(evaluate, Options)

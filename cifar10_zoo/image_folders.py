@@ -4,27 +4,23 @@ python -m cifar10_zoo.image_folders --output images
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from cifar10_zoo import atomic, dataset
+from cifar10_zoo import atomic
+from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.dataset import Dataset, Split
 from cifar10_zoo.errors import DatasetError
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(DataOptions):
     """Write the images of the data set as PNG files: OUTPUT/CLASS/NUMBER.png."""
 
     output: Path
     """Folder to make."""
-    data_dir: Path = field(default_factory=dataset.default_data_dir)
-    """Folder with cifar-10-batches-bin/; CIFAR-10 is downloaded to it if that is absent. $CIFAR10_DATA_DIR sets the
-    default."""
-    data_url: str = dataset.ARCHIVE.url
-    """Where to download the official archive from (http, https or file)."""
     split: Split = "test"
     """The 10,000 test images or the 50,000 training images."""
 
@@ -47,12 +43,10 @@ def write(data: Dataset, folder: Path) -> None:
 
 def main(options: Options) -> None:
     """Write the folders that ``options`` ask for."""
-    data = dataset.load(options.data_dir, options.split, options.data_url)
+    data = options.load(options.split)
     write(data, options.output)
     print(f"{options.output}: {len(data.images)} {data.name} images in {len(data.classes)} folders", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    from cifar10_zoo.cli import run
-
     run(main, Options)

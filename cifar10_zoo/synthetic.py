@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar10_zoo import atomic, dataset
+from cifar10_zoo.cli import run
 from cifar10_zoo.errors import DatasetError
 
 Floats = NDArray[np.float32]
@@ -106,6 +107,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    from cifar10_zoo.cli import run
-
     run(main, Options)

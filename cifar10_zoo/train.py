@@ -20,6 +20,7 @@ from typing import Annotated
 import tyro
 
 from cifar10_zoo import checkpoint, dataset
+from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.config import Hyperparameters, flag
 from cifar10_zoo.device import DeviceChoice, choose_device
 from cifar10_zoo.errors import CheckpointError, OptionError, TrainingError
@@ -27,15 +28,10 @@ from cifar10_zoo.inputs import TrainingBatches
 from cifar10_zoo.state import TrainingState
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(DataOptions):
     """Train the CIFAR-10 network; continues from the newest checkpoint in --train-dir."""
 
-    data_dir: Path = field(default_factory=dataset.default_data_dir)
-    """Folder with cifar-10-batches-bin/; CIFAR-10 is downloaded to it if that is absent. $CIFAR10_DATA_DIR sets the
-    default."""
-    data_url: str = dataset.ARCHIVE.url
-    """Where to download the official archive from (http, https or file)."""
     train_dir: Path = Path("cifar10_train")
     """Folder of the checkpoints."""
     max_steps: int = 1_000_000
@@ -63,7 +59,7 @@ def train(options: Options) -> TrainingState:
         ZooError: the data set or a checkpoint cannot be used, or the loss is no longer finite.
     """
     where = choose_device(options.device)
-    data = dataset.load(options.data_dir, "train", options.data_url)
+    data = options.load("train")
     state = _resume(options, data, TrainingState(options.hyperparameters, where))
     batches = TrainingBatches(data, state.hyperparameters.seed, state.hyperparameters.batch_size, where)
     print(f"training on {len(data.images)} {data.name} images, device {where}, from step {state.step}", file=sys.stderr)
@@ -139,6 +135,4 @@ def _stop_signals() -> Iterator[list[int]]:
 
 
 if __name__ == "__main__":
-    from cifar10_zoo.cli import run
-
     run(train, Options)

@@ -17,8 +17,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "golden_folder" in metafunc.fixturenames:
-        folders = sorted(metafunc.config.getoption("--golden").glob("seed[0-9]*"))
-        assert folders, "--golden: no seedN folders there"
+        golden = metafunc.config.getoption("--golden")
+        folders = sorted(golden.glob("seed[0-9]*"))
+        if not folders:
+            raise pytest.UsageError(f"--golden {golden}: there are no seedN folders")
         metafunc.parametrize("golden_folder", folders, ids=lambda folder: folder.name, scope="module")
 
 
@@ -46,7 +48,8 @@ def cifar10_dir() -> Path:
 def train_dir(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints of a short training on the synthetic data set; the newest is of step 60."""
     folder = tmp_path_factory.mktemp("train")
-    hyperparameters = Hyperparameters(batch_size=64)
+    recipe = Hyperparameters(batch_size=64)
     for steps in (40, 60):
-        train.train(train.Options(synthetic_dir, train_dir=folder, max_steps=steps, hyperparameters=hyperparameters))
+        options = train.Options(data_dir=synthetic_dir, train_dir=folder, max_steps=steps, hyperparameters=recipe)
+        train.train(options)
     return folder

@@ -23,8 +23,10 @@ LINE = re.compile(
 
 
 def options(data_dir: Path, train_dir: Path, max_steps: int, **hyperparameters: float) -> train.Options:
-    settings = Hyperparameters(**{"batch_size": 16} | hyperparameters)  # type: ignore[arg-type]
-    return train.Options(data_dir, train_dir=train_dir, max_steps=max_steps, hyperparameters=settings, device="cpu")
+    recipe = Hyperparameters(**{"batch_size": 16} | hyperparameters)  # type: ignore[arg-type]
+    return train.Options(
+        data_dir=data_dir, train_dir=train_dir, max_steps=max_steps, hyperparameters=recipe, device="cpu"
+    )
 
 
 def newest(folder: Path) -> checkpoint.Checkpoint:
@@ -183,6 +185,6 @@ def test_cuda_trains_like_the_cpu(synthetic_dir: Path, tmp_path: Path) -> None:
 
 def test_real_images_are_learned_as_fast_as_by_the_original(cifar10_dir: Path, tmp_path: Path) -> None:
     """The original's averaged weights reach 0.519 after 500 steps, 0.61 after 1,000; one seed may be off by 0.03."""
-    train.train(train.Options(cifar10_dir, train_dir=tmp_path, max_steps=500, log_frequency=100))
+    train.train(train.Options(data_dir=cifar10_dir, train_dir=tmp_path, max_steps=500, log_frequency=100))
     precision = precision_at_1(newest(tmp_path).averaged_model(), dataset.load(cifar10_dir, "test"))
     assert precision == pytest.approx(0.519, abs=0.03)

@@ -21,8 +21,8 @@ class Options:
     output: Path = Path("cifar10.onnx")
     """File to write."""
     data_dir: Path = field(default_factory=dataset.default_data_dir)
-    """Folder with cifar-10-batches-bin/. Where it is there, the model must also agree with PyTorch on the best class
-    of all 10,000 test images, and its accuracy is written into the file. $CIFAR10_DATA_DIR sets the default."""
+    """Folder of cifar-10-batches-bin/, for a last check: the same best class for all 10,000 test images. Never
+    downloaded; $CIFAR10_DATA_DIR sets the default."""
 
 
 def export(options: Options) -> None:
