@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from command_line import ROOT, run
 
 from cifar10_zoo import dataset, synthetic, train
 from cifar10_zoo.config import Hyperparameters
@@ -53,3 +54,14 @@ def train_dir(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         options = train.Options(data_dir=synthetic_dir, train_dir=folder, max_steps=steps, hyperparameters=recipe)
         train.train(options)
     return folder
+
+
+@pytest.fixture(scope="session")
+def model_file(train_dir: Path, synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What export/to_onnx.py makes of the newest checkpoint, alone in its folder."""
+    output = tmp_path_factory.mktemp("export") / "model.onnx"
+    words = ("--checkpoint-dir", train_dir, "--data-dir", synthetic_dir, "--output", output)
+    result = run(ROOT / "export" / "to_onnx.py", *words)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
+    return output

@@ -23,17 +23,6 @@ from cifar10_zoo.model import Cifar10Net
 GOLDEN_LOGIT_TOLERANCE = 1e-5
 
 
-@pytest.fixture(scope="module")
-def exported(train_dir: Path, synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the command writes."""
-    output = tmp_path_factory.mktemp("export") / "model.onnx"
-    words = ("--checkpoint-dir", train_dir, "--data-dir", synthetic_dir, "--output", output)
-    result = run(ROOT / "export" / "to_onnx.py", *words)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == ""
-    return output
-
-
 def session(model: onnx.ModelProto | Path) -> onnxruntime.InferenceSession:
     source = model if isinstance(model, Path) else model.SerializeToString()
     return onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
@@ -48,8 +37,8 @@ def test_golden_logits_from_raw_pixels(golden_folder: Path) -> None:
     np.testing.assert_allclose(probabilities, golden["probs"], rtol=0, atol=GOLDEN_LOGIT_TOLERANCE)
 
 
-def test_the_contract(exported: Path, train_dir: Path, synthetic_dir: Path) -> None:
-    model = onnx.load(exported)
+def test_the_contract(model_file: Path, train_dir: Path, synthetic_dir: Path) -> None:
+    model = onnx.load(model_file)
     onnx.checker.check_model(model, full_check=True)
 
     def interface(values: list[onnx.ValueInfoProto]) -> list[tuple[str, int, list[str | int]]]:
@@ -82,24 +71,24 @@ def test_the_contract(exported: Path, train_dir: Path, synthetic_dir: Path) -> N
     }
 
 
-def test_one_file_without_traces_of_the_machine(exported: Path) -> None:
-    assert [path.name for path in exported.parent.iterdir()] == ["model.onnx"]
-    model = onnx.load(exported, load_external_data=False)
+def test_one_file_without_traces_of_the_machine(model_file: Path) -> None:
+    assert [path.name for path in model_file.parent.iterdir()] == ["model.onnx"]
+    model = onnx.load(model_file, load_external_data=False)
     assert not any(tensor.external_data for tensor in model.graph.initializer)
-    data = exported.read_bytes()
-    for trace in (ROOT, Path.home(), Path(torch.__file__).parent, exported.parent):
+    data = model_file.read_bytes()
+    for trace in (ROOT, Path.home(), Path(torch.__file__).parent, model_file.parent):
         assert str(trace).encode() not in data
     assert b".py" not in data
 
 
 @settings(max_examples=20, deadline=None)
 @given(batch_size=st.integers(1, 130), seed=st.integers(0, 2**32 - 1))
-def test_any_batch_gives_what_pytorch_gives(exported: Path, train_dir: Path, batch_size: int, seed: int) -> None:
+def test_any_batch_gives_what_pytorch_gives(model_file: Path, train_dir: Path, batch_size: int, seed: int) -> None:
     images = np.random.default_rng(seed).integers(0, 256, (batch_size, 32, 32, 3), dtype=np.uint8)
     model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").averaged_model()
     with torch.inference_mode():
         expected = ServingGraph(model)(torch.from_numpy(images))
-    for actual, wanted in zip(session(exported).run(None, {"images": images}), expected, strict=True):
+    for actual, wanted in zip(session(model_file).run(None, {"images": images}), expected, strict=True):
         np.testing.assert_allclose(actual, wanted, rtol=0, atol=1e-5)
 
 

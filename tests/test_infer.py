@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from cifar10_runtime import Classifier, ImageError, ModelError, Prediction, images
-from command_line import CIFAR10_INFER, ROOT, assert_fails_cleanly, infer, run
+from command_line import CIFAR10_INFER, assert_fails_cleanly, infer, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,16 +21,6 @@ from cifar10_zoo.dataset import Dataset
 from cifar10_zoo.evaluate import predict
 
 FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "GIF": "gif", "TIFF": "tiff"}
-
-
-@pytest.fixture(scope="module")
-def model(train_dir: Path, synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of the synthetic classes."""
-    output = tmp_path_factory.mktemp("model") / "model.onnx"
-    words = ("--checkpoint-dir", train_dir, "--data-dir", synthetic_dir, "--output", output)
-    result = run(ROOT / "export" / "to_onnx.py", *words)
-    assert result.returncode == 0, result.stderr
-    return output
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +47,10 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_class_folders_give_the_classes_of_pytorch(
-    folder: Path, model: Path, train_dir: Path, synthetic_dir: Path, tmp_path: Path
+    folder: Path, model_file: Path, train_dir: Path, synthetic_dir: Path, tmp_path: Path
 ) -> None:
     """The answers for the files are those of PyTorch for the data set, image for image, and so is the accuracy."""
-    result = infer(folder, "--model", model, "--output", tmp_path / "out.csv", "--batch-size", 7)
+    result = infer(folder, "--model", model_file, "--output", tmp_path / "out.csv", "--batch-size", 7)
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
     rows = rows_of(tmp_path / "out.csv")
@@ -83,9 +73,9 @@ def test_class_folders_give_the_classes_of_pytorch(
     assert re.search(r"300 images, 0 failed, \d+ images/s, device cpu, model .* \(synthetic, step 60\)", result.stderr)
 
 
-def test_top_k_columns_and_json_lines(folder: Path, model: Path, tmp_path: Path) -> None:
+def test_top_k_columns_and_json_lines(folder: Path, model_file: Path, tmp_path: Path) -> None:
     for suffix in ("csv", "jsonl"):
-        words = (folder / "disc", "--model", model, "--top-k", 3, "--output", tmp_path / f"out.{suffix}")
+        words = (folder / "disc", "--model", model_file, "--top-k", 3, "--output", tmp_path / f"out.{suffix}")
         assert infer(*words).returncode == 0
     rows = rows_of(tmp_path / "out.csv")
     columns = ["path", "label", "probability", "error", "label_2", "probability_2", "label_3", "probability_3"]
@@ -98,8 +88,8 @@ def test_top_k_columns_and_json_lines(folder: Path, model: Path, tmp_path: Path)
         assert {name: "" if value is None else str(value) for name, value in values.items()} == row
 
 
-def test_the_table_goes_to_stdout_and_the_summary_to_stderr(folder: Path, model: Path) -> None:
-    result = infer("disc/*.png", "--model", model, cwd=folder)
+def test_the_table_goes_to_stdout_and_the_summary_to_stderr(folder: Path, model_file: Path) -> None:
+    result = infer("disc/*.png", "--model", model_file, cwd=folder)
     assert result.returncode == 0
     lines = result.stdout.splitlines()
     assert len(lines) == len(list((folder / "disc").iterdir()))
@@ -129,14 +119,14 @@ def test_folders_are_searched_for_visible_images_alone(tmp_path: Path) -> None:
     assert list(images.find([str(tmp_path)])) == [str(tmp_path / "b.PNG"), str(tmp_path / "a/c.Jpeg")]
 
 
-def test_a_bad_file_has_a_row_with_its_error(folder: Path, model: Path, tmp_path: Path) -> None:
+def test_a_bad_file_has_a_row_with_its_error(folder: Path, model_file: Path, tmp_path: Path) -> None:
     good = next((folder / "disc").iterdir()).read_bytes()
     (tmp_path / "cut.png").write_bytes(good[: len(good) // 2])
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "good.png").write_bytes(good)
     (tmp_path / "page.png").write_text("<html>")
     output = tmp_path / "out.csv"
-    result = infer(tmp_path, "--model", model, "--top-k", 2, "--output", output)
+    result = infer(tmp_path, "--model", model_file, "--top-k", 2, "--output", output)
     assert result.returncode == 3
     assert "4 images, 3 failed" in result.stderr
     rows = {Path(row["path"]).name: row for row in rows_of(output)}
@@ -235,8 +225,8 @@ def test_every_kind_of_pixel_becomes_rgb(
     assert np.abs(decoded - expected).max() == 0
 
 
-def test_the_library(model: Path, photo: Path) -> None:
-    classifier = Classifier(model, device="cpu")
+def test_the_library(model_file: Path, photo: Path) -> None:
+    classifier = Classifier(model_file, device="cpu")
     assert classifier.labels == dataset.CLASSES["synthetic"]
     assert classifier.input_size == 32
     assert classifier.device == "cpu"
@@ -269,18 +259,18 @@ def test_the_library(model: Path, photo: Path) -> None:
     ],
 )
 def test_bad_usage_is_an_error_of_one_line(
-    words: list[str], status: int, part: str, photo: Path, model: Path, tmp_path: Path
+    words: list[str], status: int, part: str, photo: Path, model_file: Path, tmp_path: Path
 ) -> None:
     words = [word.format(photo=photo, empty=tmp_path) for word in words]
-    options = [] if "--model" in words else ["--model", model]
+    options = [] if "--model" in words else ["--model", model_file]
     assert_fails_cleanly(infer(*words, *options, cwd=tmp_path), status, part)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_that_does_not_follow_the_contract_is_refused(model: Path, tmp_path: Path) -> None:
+def test_a_model_that_does_not_follow_the_contract_is_refused(model_file: Path, tmp_path: Path) -> None:
     import onnx
 
-    broken = onnx.load(model)
+    broken = onnx.load(model_file)
     del broken.metadata_props[:]
     onnx.save(broken, tmp_path / "no-labels.onnx")
     with pytest.raises(ModelError, match="no metadata entry labels"):
@@ -291,9 +281,9 @@ def test_a_model_that_does_not_follow_the_contract_is_refused(model: Path, tmp_p
         Classifier(tmp_path / "no-output.onnx", device="cpu")
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(folder: Path, model: Path) -> None:
+def test_a_reader_that_has_seen_enough_is_no_error(folder: Path, model_file: Path) -> None:
     """As in cifar10-infer images/ | head -n 1."""
-    command = [str(CIFAR10_INFER), str(folder), "--model", str(model), "--batch-size", "1"]
+    command = [str(CIFAR10_INFER), str(folder), "--model", str(model_file), "--batch-size", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -304,7 +294,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(folder: Path, model: Path) ->
     assert errors == ""
 
 
-def test_the_runtime_needs_neither_torch_nor_the_training_package(photo: Path, model: Path) -> None:
+def test_the_runtime_needs_neither_torch_nor_the_training_package(photo: Path, model_file: Path) -> None:
     """Importing any of them would raise; classification works all the same."""
     code = f"""
 import sys
@@ -316,7 +306,7 @@ class Refuse:
 
 sys.meta_path.insert(0, Refuse())
 from cifar10_runtime.command import main
-main([{str(photo)!r}, "--model", {str(model)!r}])
+main([{str(photo)!r}, "--model", {str(model_file)!r}])
 """
     result = run("-c", code)
     assert result.returncode == 0, result.stderr
@@ -338,10 +328,10 @@ def test_the_shipped_model_has_the_accuracy_that_it_says_on_real_images(cifar10_
 @pytest.mark.skipif(
     "CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu and a CUDA GPU"
 )
-def test_cuda_gives_what_the_cpu_gives(folder: Path, model: Path) -> None:
+def test_cuda_gives_what_the_cpu_gives(folder: Path, model_file: Path) -> None:
     paths = list(images.find([str(folder)]))
-    on_cpu = Classifier(model, device="cpu").classify(paths)
-    on_cuda = Classifier(model, device="cuda").classify(paths)
+    on_cpu = Classifier(model_file, device="cpu").classify(paths)
+    on_cuda = Classifier(model_file, device="cuda").classify(paths)
     for cpu, cuda in zip(on_cpu, on_cuda, strict=True):
         assert cuda.label == cpu.label
         assert cuda.probability == pytest.approx(cpu.probability, abs=1e-3)
