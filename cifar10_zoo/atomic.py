@@ -9,7 +9,11 @@ from pathlib import Path
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path``, replacing what is there only once all of it is on the disk."""
+    """Write ``data`` to ``path``, replacing what is there only once all of it is on the disk.
+
+    Raises:
+        OSError: it could not be written, and nothing has changed; names ``path``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -18,6 +22,8 @@ def write_file(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:  # a full disk comes without a name, others with that of the temporary file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
     _sync(path.parent)

@@ -8,6 +8,7 @@ Tensors: ``weights/NAME`` and ``averages/NAME`` for each parameter NAME of ``Cif
 import hashlib
 import json
 import re
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -98,6 +99,22 @@ def find(folder: Path) -> list[Path]:
 def latest(folder: Path) -> Path | None:
     """The checkpoint of the highest step in ``folder``."""
     return next(reversed(find(folder)), None)
+
+
+def read_newest(folder: Path) -> Checkpoint:
+    """The whole checkpoint of the highest step; damaged ones are reported on stderr and passed over.
+
+    Raises:
+        CheckpointError: there is none in ``folder``, or all are damaged.
+    """
+    for path in reversed(paths := find(folder)):
+        try:
+            return read(path)
+        except CheckpointError as error:
+            print(f"warning: {error}", file=sys.stderr)
+    if paths:
+        raise CheckpointError(f"all checkpoints in {folder} are damaged: remove them, or name another folder")
+    raise CheckpointError(f"no checkpoint in {folder}: train first, or name another folder")
 
 
 def read(path: Path) -> Checkpoint:

@@ -77,18 +77,20 @@ def evaluate(options: Options) -> None:
     evaluated = None
     while True:
         newest = checkpoint.latest(options.checkpoint_dir)
-        if newest is None and options.run_once:
-            raise CheckpointError(f"no checkpoint in {options.checkpoint_dir}: train first, or name --checkpoint-dir")
-        if newest is not None and newest != evaluated:
-            saved = checkpoint.read(newest)
-            check_fits(saved, data)
-            print(f"{newest}: step {saved.step}, {len(data.images)} {data.name} images", file=sys.stderr)
-            precision = precision_at_1(saved.averaged_model().to(where), data)
-            print(f"{datetime.now()}: precision @ 1 = {precision:.3f}", flush=True)
+        if options.run_once or newest != evaluated:
+            _evaluate_once(checkpoint.read_newest(options.checkpoint_dir), data, where)
             evaluated = newest
         if options.run_once:
             return
         time.sleep(options.eval_interval_secs)
+
+
+def _evaluate_once(saved: Checkpoint, data: Dataset, where: torch.device) -> None:
+    """Evaluate one checkpoint and print the tutorial's line."""
+    check_fits(saved, data)
+    print(f"{saved.path}: step {saved.step}, {len(data.images)} {data.name} images", file=sys.stderr)
+    precision = precision_at_1(saved.averaged_model().to(where), data)
+    print(f"{datetime.now()}: precision @ 1 = {precision:.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Annotated
 
 import tyro
+from filelock import FileLock, Timeout
 
 from cifar10_zoo import checkpoint, dataset
 from cifar10_zoo.cli import DataOptions, run
@@ -60,41 +61,56 @@ def train(options: Options) -> TrainingState:
     """
     where = choose_device(options.device)
     data = options.load("train")
-    state = _resume(options, data, TrainingState(options.hyperparameters, where))
-    batches = TrainingBatches(data, state.hyperparameters.seed, state.hyperparameters.batch_size, where)
-    print(f"training on {len(data.images)} {data.name} images, device {where}, from step {state.step}", file=sys.stderr)
-
-    logged_step, logged_time = saved_step, saved_time = state.step, time.monotonic()
-    with _stop_signals() as stops:
-        while state.step < options.max_steps and not stops:
-            step = state.step  # as the tutorial counts: the loss of step 0 is that of the initial weights
-            losses = state.train_step(*batches.batch(step))
-            if step % options.log_frequency == 0:
-                _require_finite(loss := float(losses[-1]), step, options.train_dir)
-                now = time.monotonic()
-                _log(step, loss, state.step - logged_step, now - logged_time, options.hyperparameters.batch_size)
-                logged_step, logged_time = state.step, now
-            if time.monotonic() - saved_time > options.save_checkpoint_secs:
-                _save(state, data, options.train_dir)
-                saved_step, saved_time = state.step, time.monotonic()
-    if state.step > saved_step:
-        _save(state, data, options.train_dir)
+    with _alone_in(options.train_dir), _stop_signals() as stops:
+        state = _resume(options, data, TrainingState(options.hyperparameters, where))
+        _loop(options, data, state, stops)
     print(f"step {state.step}: {checkpoint.latest(options.train_dir)}", file=sys.stderr)
     return state
 
 
+def _loop(options: Options, data: dataset.Dataset, state: TrainingState, stops: list[int]) -> None:
+    """Take steps, log and save until ``options.max_steps`` or until ``stops`` holds a signal."""
+    where = state.loss_averages.values.device
+    batches = TrainingBatches(data, state.hyperparameters.seed, state.hyperparameters.batch_size, where)
+    print(f"training on {len(data.images)} {data.name} images, device {where}, from step {state.step}", file=sys.stderr)
+    logged_step, logged_time = saved_step, saved_time = state.step, time.monotonic()
+    while state.step < options.max_steps and not stops:
+        step = state.step  # as the tutorial counts: the loss of step 0 is that of the initial weights
+        losses = state.train_step(*batches.batch(step))
+        if step % options.log_frequency == 0:
+            _require_finite(loss := float(losses[-1]), step, options.train_dir)
+            now = time.monotonic()
+            _log(step, loss, state.step - logged_step, now - logged_time, state.hyperparameters.batch_size)
+            logged_step, logged_time = state.step, now
+        if time.monotonic() - saved_time > options.save_checkpoint_secs:
+            _save(state, data, options.train_dir)
+            saved_step, saved_time = state.step, time.monotonic()
+    if state.step > saved_step:
+        _save(state, data, options.train_dir)
+
+
+@contextmanager
+def _alone_in(train_dir: Path) -> Iterator[None]:
+    """Refuse to train where another training is under way; its lock goes with its process, however that ends."""
+    train_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(train_dir / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise TrainingError(f"another training is under way in {train_dir}: name another --train-dir") from None
+
+
 def _resume(options: Options, data: dataset.Dataset, state: TrainingState) -> TrainingState:
     """Restore the newest checkpoint, if there is one and it is of the same run."""
-    newest = checkpoint.latest(options.train_dir)
-    if newest is None:
+    if checkpoint.latest(options.train_dir) is None:
         return state
-    saved = checkpoint.read(newest)
+    saved = checkpoint.read_newest(options.train_dir)
     advice = f"continue with the same, or name another --train-dir than {options.train_dir}"
     if (saved.dataset, saved.classes) != (data.name, data.classes):
-        raise CheckpointError(f"{newest} was trained on {saved.dataset} data, not {data.name}: {advice}")
+        raise CheckpointError(f"{saved.path} was trained on {saved.dataset} data, not {data.name}: {advice}")
     was, now = asdict(saved.hyperparameters), asdict(options.hyperparameters)
     if changed := [f"{flag(name)} {was[name]}, not {now[name]}" for name in was if was[name] != now[name]]:
-        raise CheckpointError(f"{newest} was trained with {', '.join(changed)}: {advice}")
+        raise CheckpointError(f"{saved.path} was trained with {', '.join(changed)}: {advice}")
     saved.restore(state)
     return state
 

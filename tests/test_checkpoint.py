@@ -1,5 +1,7 @@
 """Checkpoints: everything comes back, and no damage goes unnoticed."""
 
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,37 @@ def test_any_truncation_is_noticed(saved: Path, tmp_path: Path, share: float) ->
     damaged.write_bytes(data[: int(share * len(data))])
     with pytest.raises(CheckpointError, match=r"model\.ckpt-2\.safetensors"):
         checkpoint.read(damaged)
+
+
+def test_a_damaged_newest_is_reported_and_the_one_before_it_used(
+    state: TrainingState, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint.save(state, DATA, tmp_path)
+    newest = tmp_path / "model.ckpt-3.safetensors"
+    newest.write_bytes((tmp_path / "model.ckpt-2.safetensors").read_bytes()[:-1])
+    assert checkpoint.read_newest(tmp_path).step == 2
+    assert f"warning: {newest} is damaged" in capsys.readouterr().err
+    (tmp_path / "model.ckpt-2.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"all checkpoints in .* are damaged"):
+        checkpoint.read_newest(tmp_path)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_it(state: TrainingState, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: the write fails half-way, as it does there."""
+    before = checkpoint.save(state, DATA, tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        state.step += 1
+        with pytest.raises(OSError, match=r"model\.ckpt-3\.safetensors"):
+            checkpoint.save(state, DATA, tmp_path)
+    finally:
+        state.step -= 1
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == [before]
+    assert checkpoint.read_newest(tmp_path).step == 2
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

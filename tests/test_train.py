@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import assert_fails_cleanly, zoo
+from kill_training import kill_and_compare
 
 from cifar10_zoo import checkpoint, dataset, train
 from cifar10_zoo.config import Hyperparameters
@@ -98,10 +99,26 @@ def test_sigterm_saves_the_step_under_way(synthetic_dir: Path, tmp_path: Path) -
     assert newest(tmp_path).step == (logged[-1] if logged else 2) + 1
 
 
+def test_two_trainings_in_one_folder_are_refused(synthetic_dir: Path, tmp_path: Path) -> None:
+    """The second refuses at once; after the first was killed without warning, the folder is free again."""
+    words = ("--data-dir", synthetic_dir, "--train-dir", tmp_path, "--batch-size", 16)
+    command = [sys.executable, "-m", "cifar10_zoo.train", *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert_fails_cleanly(zoo("train", *words, "--max-steps", 1), 1, "another training is under way", "--train-dir")
+        process.kill()
+    assert zoo("train", *words, "--max-steps", 1).returncode == 0
+
+
 def test_checkpoints_come_by_time(synthetic_dir: Path, tmp_path: Path) -> None:
     often = options(synthetic_dir, tmp_path, 4)
     train.train(train.Options(**vars(often) | {"save_checkpoint_secs": 1e-9}))
     assert [path.name for path in checkpoint.find(tmp_path)] == [f"model.ckpt-{n}.safetensors" for n in (1, 2, 3, 4)]
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bits(synthetic_dir: Path, tmp_path: Path) -> None:
+    kill_and_compare(synthetic_dir, tmp_path, kills=3, steps=60)
 
 
 def test_divergence_stops_and_saves_nothing(synthetic_dir: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import onnx
 from cifar10_export.graph import build, describe
 from cifar10_export.verify import verify
 from cifar10_zoo import __version__, atomic, checkpoint, dataset, evaluate
-from cifar10_zoo.errors import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,7 @@ def export(options: Options) -> None:
     Raises:
         ZooError: there is no usable checkpoint, or the exported model differs from PyTorch (VerificationError).
     """
-    newest = checkpoint.latest(options.checkpoint_dir)
-    if newest is None:
-        raise CheckpointError(f"no checkpoint in {options.checkpoint_dir}: train first, or name --checkpoint-dir")
-    saved = checkpoint.read(newest)
+    saved = checkpoint.read_newest(options.checkpoint_dir)
     data = dataset.load(options.data_dir, "test") if dataset.is_present(options.data_dir) else None
     if data is not None:
         evaluate.check_fits(saved, data)
