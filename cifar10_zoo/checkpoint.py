@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from cifar10_zoo import atomic
+from cifar10_zoo import atomic, history
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.dataset import Dataset
 from cifar10_zoo.errors import CheckpointError
@@ -70,7 +70,10 @@ class Checkpoint:
 
 
 def save(state: TrainingState, data: Dataset, folder: Path) -> Path:
-    """Write ``folder/model.ckpt-STEP.safetensors``, then delete all but the ``KEPT`` newest; return its path."""
+    """Write ``folder/model.ckpt-STEP.safetensors``, and return its path.
+
+    Older checkpoints are deleted but for the ``KEPT`` newest and the one that evaluated best.
+    """
     tensors = {f"weights/{name}": p.detach() for name, p in state.model.named_parameters()}
     tensors |= {f"averages/{name}": average for name, average in state.averages.weights.items()}
     tensors["loss_averages"] = state.loss_averages.values
@@ -85,15 +88,22 @@ def save(state: TrainingState, data: Dataset, folder: Path) -> Path:
     metadata["sha256"] = _digest(tensors, metadata)
     path = folder / f"model.ckpt-{state.step}.safetensors"
     atomic.write_file(path, safetensors.torch.save(tensors, metadata))
+    best = history.best_step(folder)
     for old in find(folder)[:-KEPT]:
-        old.unlink(missing_ok=True)
+        if _step(old) != best:
+            old.unlink(missing_ok=True)
     return path
 
 
 def find(folder: Path) -> list[Path]:
     """The checkpoints in ``folder``, oldest step first."""
-    steps = {path: match for path in folder.glob("*") if (match := _FILE_NAME.fullmatch(path.name))}
-    return sorted(steps, key=lambda path: int(steps[path][1]))
+    return sorted((path for path in folder.glob("*") if _FILE_NAME.fullmatch(path.name)), key=_step)
+
+
+def _step(path: Path) -> int:
+    match = _FILE_NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1])
 
 
 def latest(folder: Path) -> Path | None:

@@ -15,13 +15,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cifar10_zoo import checkpoint
+from cifar10_zoo import checkpoint, history
 from cifar10_zoo.checkpoint import Checkpoint
 from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.config import flag
 from cifar10_zoo.dataset import Dataset
 from cifar10_zoo.device import DeviceChoice, choose_device
 from cifar10_zoo.errors import CheckpointError, OptionError
+from cifar10_zoo.history import Evaluation
 from cifar10_zoo.inputs import evaluation_images
 from cifar10_zoo.model import Cifar10Net
 
@@ -78,19 +79,21 @@ def evaluate(options: Options) -> None:
     while True:
         newest = checkpoint.latest(options.checkpoint_dir)
         if options.run_once or newest != evaluated:
-            _evaluate_once(checkpoint.read_newest(options.checkpoint_dir), data, where)
+            _evaluate_once(checkpoint.read_newest(options.checkpoint_dir), data, where, options)
             evaluated = newest
         if options.run_once:
             return
         time.sleep(options.eval_interval_secs)
 
 
-def _evaluate_once(saved: Checkpoint, data: Dataset, where: torch.device) -> None:
-    """Evaluate one checkpoint and print the tutorial's line."""
+def _evaluate_once(saved: Checkpoint, data: Dataset, where: torch.device, options: Options) -> None:
+    """Evaluate one checkpoint, print the tutorial's line and keep the result beside the checkpoint."""
     check_fits(saved, data)
     print(f"{saved.path}: step {saved.step}, {len(data.images)} {data.name} images", file=sys.stderr)
     precision = precision_at_1(saved.averaged_model().to(where), data)
     print(f"{datetime.now()}: precision @ 1 = {precision:.3f}", flush=True)
+    row = Evaluation(saved.step, options.eval_data, len(data.images), precision)
+    history.record(options.checkpoint_dir, row)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cifar10_zoo import checkpoint
+from cifar10_zoo import checkpoint, history
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.dataset import CLASSES, Dataset
 from cifar10_zoo.errors import CheckpointError
+from cifar10_zoo.history import Evaluation
 from cifar10_zoo.state import TrainingState
 
 DATA = Dataset("synthetic", CLASSES["synthetic"], torch.empty(0), torch.empty(0))
@@ -93,6 +94,18 @@ def test_any_truncation_is_noticed(saved: Path, tmp_path: Path, share: float) ->
     damaged.write_bytes(data[: int(share * len(data))])
     with pytest.raises(CheckpointError, match=r"model\.ckpt-2\.safetensors"):
         checkpoint.read(damaged)
+
+
+def test_the_best_one_stays(state: TrainingState, tmp_path: Path) -> None:
+    for step, precision in ((1, 0.5), (2, 0.7), (3, 0.6), (4, 0.7 - 1e-9)):
+        history.record(tmp_path, Evaluation(step, "test", 10_000, precision))
+    history.record(tmp_path, Evaluation(4, "train_eval", 50_000, 0.99))
+    for state.step in range(1, 10):
+        checkpoint.save(state, DATA, tmp_path)
+    state.step = 2
+    assert [path.name for path in checkpoint.find(tmp_path)] == [
+        f"model.ckpt-{step}.safetensors" for step in (2, 5, 6, 7, 8, 9)
+    ]
 
 
 def test_a_damaged_newest_is_reported_and_the_one_before_it_used(

@@ -12,7 +12,7 @@ import torch
 from command_line import assert_fails_cleanly, zoo
 from kill_training import kill_and_compare
 
-from cifar10_zoo import checkpoint, dataset, train
+from cifar10_zoo import checkpoint, dataset, history, train
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.errors import CheckpointError, TrainingError
 from cifar10_zoo.evaluate import precision_at_1
@@ -76,6 +76,7 @@ def test_the_command_learns_and_evaluates(synthetic_dir: Path, tmp_path: Path) -
     assert "step 150, 10000 synthetic images" in result.stderr
     exact = precision_at_1(newest(tmp_path).averaged_model(), dataset.load(synthetic_dir, "test"))
     assert precision[1] == f"{exact:.3f}"
+    assert history.read(tmp_path) == [history.Evaluation(150, "test", 10_000, exact)]
 
 
 def test_train_eval_evaluates_the_training_images(synthetic_dir: Path, train_dir: Path) -> None:
