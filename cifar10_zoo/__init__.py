@@ -1,3 +1,8 @@
 """The TensorFlow CIFAR-10 tutorial in PyTorch: data, network, training, evaluation."""
 
+from importlib.util import find_spec
+
 __version__ = "0.1.0"
+
+if find_spec("torch") is None or find_spec("safetensors") is None:
+    raise ImportError("cifar10_zoo trains with PyTorch: pip install 'cifar10-zoo[train]'", name=__name__)

@@ -14,6 +14,7 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         OSError: it could not be written, and nothing has changed; names ``path``.
     """
+    path = path.resolve()  # a link stays a link
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

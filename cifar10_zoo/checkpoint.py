@@ -58,6 +58,14 @@ class Checkpoint:
         self._fill({"loss_averages": state.loss_averages.values}, "")
         state.step = self.step
 
+    def require_classes_of(self, data: Dataset) -> None:
+        """Raise CheckpointError unless the checkpoint was trained on data of the same name and classes."""
+        if (self.dataset, self.classes) != (data.name, data.classes):
+            ours, theirs = (
+                f"{name} data ({', '.join(c)})" for name, c in ((self.dataset, self.classes), (data.name, data.classes))
+            )
+            raise CheckpointError(f"{self.path} was trained on {ours}, not {theirs}: name the --data-dir that fits")
+
     @torch.no_grad()
     def _fill(self, targets: dict[str, Tensor], group: str) -> None:
         for name, target in targets.items():
@@ -97,7 +105,8 @@ def save(state: TrainingState, data: Dataset, folder: Path) -> Path:
 
 def find(folder: Path) -> list[Path]:
     """The checkpoints in ``folder``, oldest step first."""
-    return sorted((path for path in folder.glob("*") if _FILE_NAME.fullmatch(path.name)), key=_step)
+    paths = folder.iterdir() if folder.exists() else []
+    return sorted((path for path in paths if _FILE_NAME.fullmatch(path.name)), key=_step)
 
 
 def _step(path: Path) -> int:
@@ -134,6 +143,7 @@ def read(path: Path) -> Checkpoint:
         CheckpointError: it is missing, damaged or of another format.
     """
     try:
+        open(path, "rb").close()  # safetensors takes whatever cannot be opened for missing
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
@@ -146,6 +156,8 @@ def read(path: Path) -> Checkpoint:
     sha256 = metadata.pop("sha256", "")
     if sha256 != _digest(tensors, metadata):
         raise CheckpointError(f"{path} is damaged: its contents do not match its SHA-256 checksum")
+    if _FILE_NAME.fullmatch(path.name) and _step(path) != int(metadata["step"]):
+        raise CheckpointError(f"{path} holds step {metadata['step']}: give it back its name, or remove it")
     return Checkpoint(
         path=path,
         step=int(metadata["step"]),

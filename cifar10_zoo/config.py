@@ -30,16 +30,21 @@ class Hyperparameters:
     """Decay of the averaged losses, per step (_add_loss_summaries())."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise OptionError(f"--seed must be between 0 and 2^63 - 1, not {self.seed}")
-        for name in ("batch_size", "initial_learning_rate", "learning_rate_decay_factor", "num_epochs_per_decay"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise OptionError(f"{flag(name)} must be above 0, not {getattr(self, name)}")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise OptionError(f"--weight-decay must be 0 or more, not {self.weight_decay}")
-        for name in ("moving_average_decay", "loss_average_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise OptionError(f"{flag(name)} must be at least 0 and below 1, not {getattr(self, name)}")
+        for name, (low, high) in _LIMITS.items():
+            if not low <= (value := getattr(self, name)) <= high:
+                raise OptionError(f"{flag(name)} must be between {low} and {high}, not {value}")
+
+
+_LIMITS: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**63 - 1),
+    "batch_size": (1, 65_536),
+    "initial_learning_rate": (1e-12, 1e12),
+    "learning_rate_decay_factor": (1e-12, 1),
+    "num_epochs_per_decay": (1e-9, 1e9),
+    "weight_decay": (0, 1e6),
+    "moving_average_decay": (0, 1),
+    "loss_average_decay": (0, 1),
+}
 
 
 def flag(name: str) -> str:

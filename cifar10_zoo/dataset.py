@@ -5,6 +5,7 @@ batches names the classes.
 """
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +29,8 @@ META_FILE = "batches.meta.txt"
 RECORDS_PER_FILE = 10_000
 IMAGE_SHAPE = (3, 32, 32)
 RECORD_BYTES = 1 + 3 * 32 * 32
+
+_CLASS_NAME = re.compile(r"\w[\w-]*")  # a folder may be named after it
 
 Split = Literal["train", "test"]
 FILES: dict[Split, tuple[str, ...]] = {
@@ -79,6 +82,8 @@ def load(data_dir: Path, split: Split, url: str | None = None) -> Dataset:
     Raises:
         DatasetError: a file is missing or damaged, or the download failed; the message names it.
     """
+    if (data_dir / META_FILE).exists() or (data_dir / FILES["test"][0]).exists():
+        raise DatasetError(f"--data-dir {data_dir} is the folder of the batches itself: name the one that holds it")
     if not is_present(data_dir):
         download.fetch(ARCHIVE, data_dir, url)
     folder = data_dir / FOLDER
@@ -120,7 +125,7 @@ def read_classes(path: Path) -> tuple[str, tuple[str, ...]]:
     """The data set's name and classes by its ``batches.meta.txt``; without that file it is CIFAR-10."""
     if not path.exists():
         return "cifar10", CLASSES["cifar10"]
-    classes = tuple(path.read_text(encoding="utf-8").split())
-    if len(classes) != 10 or len(set(classes)) != 10:
-        raise DatasetError(f"{path} is damaged: it must name ten different classes, one a line")
+    classes = tuple(path.read_text(encoding="utf-8", errors="replace").split())
+    if len(set(classes)) != len(classes) or len(classes) != 10 or not all(map(_CLASS_NAME.fullmatch, classes)):
+        raise DatasetError(f"{path} is damaged: it must name ten different classes in letters and digits, one a line")
     return next((name for name, known in CLASSES.items() if classes == known), "custom"), classes

@@ -80,6 +80,10 @@ def _receive(archive: Archive, part: Path, url: str, have: int) -> None:
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
         continues = (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-")
+        length = response.headers.get("Content-Length")
+        if length is not None and int(length) != archive.size - have * continues:
+            size = int(length) + have * continues
+            raise DatasetError(f"{url} has {size} bytes, the official archive {archive.size}: name another --data-url")
         start = have if continues else 0
         bar = tqdm(desc=archive.file_name, initial=start, total=archive.size, unit="B", unit_scale=True, disable=None)
         with open(part, "ab" if continues else "wb") as file, bar:

@@ -18,15 +18,16 @@ from torch import Tensor
 from cifar10_zoo import checkpoint, history
 from cifar10_zoo.checkpoint import Checkpoint
 from cifar10_zoo.cli import DataOptions, run
-from cifar10_zoo.config import flag
 from cifar10_zoo.dataset import Dataset
 from cifar10_zoo.device import DeviceChoice, choose_device
-from cifar10_zoo.errors import CheckpointError, OptionError
+from cifar10_zoo.errors import OptionError
 from cifar10_zoo.history import Evaluation
 from cifar10_zoo.inputs import evaluation_images
 from cifar10_zoo.model import Cifar10Net
 
-_BATCH = 500  # images; no influence on the result
+BATCH_SIZE = 500
+"""Images in a batch; no influence on the result."""
+_YEAR = 365 * 24 * 3600  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,26 +46,20 @@ class Options(DataOptions):
     """Where to compute; auto takes a CUDA GPU where there is one."""
 
     def __post_init__(self) -> None:
-        if not self.eval_interval_secs > 0:
-            raise OptionError(f"{flag('eval_interval_secs')} must be above 0, not {self.eval_interval_secs}")
+        if not 0 < self.eval_interval_secs <= _YEAR:
+            raise OptionError(f"--eval-interval-secs must be above 0 and at most a year, not {self.eval_interval_secs}")
 
 
 @torch.inference_mode()
 def predict(model: Cifar10Net, images: Tensor) -> Tensor:
     """Logits [N, 10] float32 of ``images`` [N, 3, H, W] uint8, on the device of ``model``."""
     where = next(model.parameters()).device
-    return torch.cat([model(evaluation_images(batch.to(where))) for batch in images.split(_BATCH)])
+    return torch.cat([model(evaluation_images(batch.to(where))) for batch in images.split(BATCH_SIZE)])
 
 
 def precision_at_1(model: Cifar10Net, data: Dataset) -> float:
     """Share of the images whose highest logit is that of their label; each image counts exactly once."""
     return float((predict(model, data.images).argmax(dim=1).cpu() == data.labels).double().mean())
-
-
-def check_fits(saved: Checkpoint, data: Dataset) -> None:
-    """Raise CheckpointError unless the checkpoint was trained on this kind of data."""
-    if saved.classes != data.classes:
-        raise CheckpointError(f"{saved.path} was trained on {saved.dataset} data, not {data.name}: name its --data-dir")
 
 
 def evaluate(options: Options) -> None:
@@ -76,6 +71,8 @@ def evaluate(options: Options) -> None:
     where = choose_device(options.device)
     data = options.load("test" if options.eval_data == "test" else "train")
     evaluated = None
+    if not options.run_once and checkpoint.latest(options.checkpoint_dir) is None:
+        print(f"waiting for a checkpoint in {options.checkpoint_dir}", file=sys.stderr)
     while True:
         newest = checkpoint.latest(options.checkpoint_dir)
         if options.run_once or newest != evaluated:
@@ -88,7 +85,7 @@ def evaluate(options: Options) -> None:
 
 def _evaluate_once(saved: Checkpoint, data: Dataset, where: torch.device, options: Options) -> None:
     """Evaluate one checkpoint, print the tutorial's line and keep the result beside the checkpoint."""
-    check_fits(saved, data)
+    saved.require_classes_of(data)
     print(f"{saved.path}: step {saved.step}, {len(data.images)} {data.name} images", file=sys.stderr)
     precision = precision_at_1(saved.averaged_model().to(where), data)
     print(f"{datetime.now()}: precision @ 1 = {precision:.3f}", flush=True)

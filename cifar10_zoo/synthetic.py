@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cifar10_zoo import atomic, dataset
 from cifar10_zoo.cli import run
-from cifar10_zoo.errors import DatasetError
+from cifar10_zoo.errors import DatasetError, OptionError
 
 Floats = NDArray[np.float32]
 
@@ -99,6 +99,10 @@ class Options:
     """Folder to make cifar-10-batches-bin/ in (184 MB)."""
     seed: int = 0
     """Seed of the drawings."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise OptionError(f"--seed must be 0 or more, not {self.seed}")
 
 
 def main(options: Options) -> None:

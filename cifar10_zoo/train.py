@@ -54,10 +54,11 @@ class Options(DataOptions):
 def train(options: Options) -> TrainingState:
     """Train to ``options.max_steps``, saving checkpoints, and return the final state.
 
-    SIGINT and SIGTERM let the step under way finish and save it, then return.
+    SIGINT, SIGTERM and a closed console let the step under way finish; it is saved before the program exits.
 
     Raises:
         ZooError: the data set or a checkpoint cannot be used, or the loss is no longer finite.
+        SystemExit: stopped by a signal; the status is 128 and its number, as in a shell.
     """
     where = choose_device(options.device)
     data = options.load("train")
@@ -65,6 +66,9 @@ def train(options: Options) -> TrainingState:
         state = _resume(options, data, TrainingState(options.hyperparameters, where))
         _loop(options, data, state, stops)
     print(f"step {state.step}: {checkpoint.latest(options.train_dir)}", file=sys.stderr)
+    if stops:
+        print(f"stopped by {signal.Signals(stops[0]).name}; the same command goes on from here", file=sys.stderr)
+        sys.exit(128 + stops[0])
     return state
 
 
@@ -80,7 +84,10 @@ def _loop(options: Options, data: dataset.Dataset, state: TrainingState, stops: 
         if step % options.log_frequency == 0:
             _require_finite(loss := float(losses[-1]), step, options.train_dir)
             now = time.monotonic()
-            _log(step, loss, state.step - logged_step, now - logged_time, state.hyperparameters.batch_size)
+            try:
+                _log(step, loss, state.step - logged_step, now - logged_time, state.hyperparameters.batch_size)
+            except BrokenPipeError:
+                stops.append(signal.SIGPIPE)
             logged_step, logged_time = state.step, now
         if time.monotonic() - saved_time > options.save_checkpoint_secs:
             _save(state, data, options.train_dir)
@@ -92,12 +99,18 @@ def _loop(options: Options, data: dataset.Dataset, state: TrainingState, stops: 
 @contextmanager
 def _alone_in(train_dir: Path) -> Iterator[None]:
     """Refuse to train where another training is under way; its lock goes with its process, however that ends."""
-    train_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(train_dir / ".lock", timeout=0)
     try:
-        with FileLock(train_dir / ".lock", timeout=0):
-            yield
+        train_dir.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     except Timeout:
         raise TrainingError(f"another training is under way in {train_dir}: name another --train-dir") from None
+    except OSError as error:
+        raise OptionError(f"--train-dir {train_dir} cannot be written to: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _resume(options: Options, data: dataset.Dataset, state: TrainingState) -> TrainingState:
@@ -105,9 +118,8 @@ def _resume(options: Options, data: dataset.Dataset, state: TrainingState) -> Tr
     if checkpoint.latest(options.train_dir) is None:
         return state
     saved = checkpoint.read_newest(options.train_dir)
+    saved.require_classes_of(data)
     advice = f"continue with the same, or name another --train-dir than {options.train_dir}"
-    if (saved.dataset, saved.classes) != (data.name, data.classes):
-        raise CheckpointError(f"{saved.path} was trained on {saved.dataset} data, not {data.name}: {advice}")
     was, now = asdict(saved.hyperparameters), asdict(options.hyperparameters)
     if changed := [f"{flag(name)} {was[name]}, not {now[name]}" for name in was if was[name] != now[name]]:
         raise CheckpointError(f"{saved.path} was trained with {', '.join(changed)}: {advice}")
@@ -140,14 +152,17 @@ def _stop_signals() -> Iterator[list[int]]:
 
     def receive(number: int, _frame: FrameType | None) -> None:
         received.append(number)
-        signal.signal(number, previous[signal.Signals(number)])
+        restore()
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
     previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        restore()
 
 
 if __name__ == "__main__":

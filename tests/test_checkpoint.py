@@ -139,6 +139,12 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(state: TrainingState, tmp_p
     assert checkpoint.read_newest(tmp_path).step == 2
 
 
+def test_a_renamed_one_is_noticed(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt-99.safetensors").write_bytes(saved.read_bytes())
+    with pytest.raises(CheckpointError, match=r"model\.ckpt-99\.safetensors holds step 2"):
+        checkpoint.read(tmp_path / "model.ckpt-99.safetensors")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         checkpoint.read(tmp_path / "nowhere")

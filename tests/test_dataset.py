@@ -65,11 +65,21 @@ def test_class_names_tell_the_data_set(tmp_path: Path, text: str, name: str) -> 
     assert dataset.read_classes(path) == (name, tuple(text.split()))
 
 
-def test_nine_class_names_are_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [b"a b c d e f g h i", b"a b c d e f g h i i", b"a b c d e f g h i ../j", b"a b c d e f g h i /j", b"\xff a b c d"],
+    ids=["nine", "one twice", "a path", "an absolute path", "no text"],
+)
+def test_class_names_that_cannot_be_are_an_error(tmp_path: Path, names: bytes) -> None:
     path = tmp_path / dataset.META_FILE
-    path.write_text("\n".join("abcdefghh"))
+    path.write_bytes(names)
     with pytest.raises(DatasetError, match=dataset.META_FILE):
         dataset.read_classes(path)
+
+
+def test_the_folder_of_the_batches_itself_is_told_from_its_parent(synthetic_dir: Path) -> None:
+    with pytest.raises(DatasetError, match="the folder of the batches itself"):
+        dataset.load(synthetic_dir / dataset.FOLDER, "test")
 
 
 def test_the_synthetic_data_set_is_deterministic_balanced_and_says_what_it_is(synthetic_dir: Path) -> None:

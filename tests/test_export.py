@@ -143,6 +143,13 @@ def test_without_data_it_exports_all_the_same(train_dir: Path, tmp_path: Path) -
     assert "test_accuracy" not in metadata
 
 
+@pytest.mark.parametrize("output", [".", "nowhere/model.onnx"])
+def test_an_output_that_cannot_be_is_found_out_first(train_dir: Path, tmp_path: Path, output: str) -> None:
+    result = run(ROOT / "export" / "to_onnx.py", "--checkpoint-dir", train_dir, "--output", tmp_path / output)
+    assert_fails_cleanly(result, 2, "--output")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_a_checkpoint_it_says_so(tmp_path: Path) -> None:
     result = run(ROOT / "export" / "to_onnx.py", "--checkpoint-dir", tmp_path, "--output", tmp_path / "model.onnx")
     assert_fails_cleanly(result, 1, f"no checkpoint in {tmp_path}")

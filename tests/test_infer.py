@@ -2,15 +2,17 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
-from cifar10_runtime import Classifier, ImageError, ModelError, Prediction, images
+from cifar10_runtime import Classifier, ImageError, ModelError, Prediction, UsageError, images
 from command_line import CIFAR10_INFER, assert_fails_cleanly, infer, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -225,6 +227,13 @@ def test_every_kind_of_pixel_becomes_rgb(
     assert np.abs(decoded - expected).max() == 0
 
 
+def test_32_bit_pixels_are_an_error_instead_of_a_black_picture(tmp_path: Path) -> None:
+    for mode in ("I", "F"):
+        Image.new(mode, (32, 32), 1).save(tmp_path / "image.tif")
+        with pytest.raises(ImageError, match="32-bit pixels"):
+            images.decode(str(tmp_path / "image.tif"), 32)
+
+
 def test_the_library(model_file: Path, photo: Path) -> None:
     classifier = Classifier(model_file, device="cpu")
     assert classifier.labels == dataset.CLASSES["synthetic"]
@@ -254,6 +263,7 @@ def test_the_library(model_file: Path, photo: Path) -> None:
         (["{photo}", "--top-k", "11"], 2, "--top-k"),
         (["{photo}", "--output", "out.txt"], 2, "--output out.txt"),
         (["{photo}", "--output", "nowhere/out.csv"], 2, "--output nowhere/out.csv"),
+        (["{photo}", "--output", "folder.csv"], 2, "not a regular file"),
         (["{photo}", "--model", "nothing"], 1, "model nothing"),
         (["{photo}", "--model", "{photo}"], 1, "photo.png cannot be loaded"),
     ],
@@ -263,22 +273,88 @@ def test_bad_usage_is_an_error_of_one_line(
 ) -> None:
     words = [word.format(photo=photo, empty=tmp_path) for word in words]
     options = [] if "--model" in words else ["--model", model_file]
+    (tmp_path / "folder.csv").mkdir()
     assert_fails_cleanly(infer(*words, *options, cwd=tmp_path), status, part)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.csv"]
 
 
-def test_a_model_that_does_not_follow_the_contract_is_refused(model_file: Path, tmp_path: Path) -> None:
-    import onnx
+def change_labels(labels: str | None) -> Callable[[onnx.ModelProto], None]:
+    """Give the model other labels, or none."""
 
-    broken = onnx.load(model_file)
-    del broken.metadata_props[:]
-    onnx.save(broken, tmp_path / "no-labels.onnx")
-    with pytest.raises(ModelError, match="no metadata entry labels"):
-        Classifier(tmp_path / "no-labels.onnx", device="cpu")
-    broken.graph.output[1].name = broken.graph.node[-1].output[0] = "other"
-    onnx.save(broken, tmp_path / "no-output.onnx")
-    with pytest.raises(ModelError, match="expected input images uint8"):
-        Classifier(tmp_path / "no-output.onnx", device="cpu")
+    def change(model: onnx.ModelProto) -> None:
+        others = [entry for entry in model.metadata_props if entry.key != "labels"]
+        del model.metadata_props[:]
+        model.metadata_props.extend(others)
+        if labels is not None:
+            model.metadata_props.add(key="labels", value=labels)
+
+    return change
+
+
+def rename_output(model: onnx.ModelProto) -> None:
+    model.graph.output[1].name = model.graph.node[-1].output[0] = "other"
+
+
+def fix_batch_size(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (change_labels(None), "no labels"),
+        (change_labels("cat"), "no labels"),
+        (change_labels("5"), "no labels"),
+        (change_labels('"abcdefghij"'), "no labels"),
+        (change_labels('["a", "b"]'), "2 labels for 10 classes"),
+        (rename_output, "expected input images uint8"),
+        (fix_batch_size, "expected input images uint8"),
+    ],
+)
+def test_a_model_that_breaks_the_contract_is_refused(
+    model_file: Path, tmp_path: Path, change: Callable[[onnx.ModelProto], None], message: str
+) -> None:
+    model = onnx.load(model_file)
+    change(model)
+    onnx.save(model, tmp_path / "broken.onnx")
+    with pytest.raises(ModelError, match=message):
+        Classifier(tmp_path / "broken.onnx", device="cpu")
+
+
+def test_wrong_use_of_the_library_is_an_error(model_file: Path, photo: Path) -> None:
+    classifier = Classifier(model_file, device="cpu")
+    for batch in (np.zeros((1, 32, 32, 3), np.float32), np.zeros((32, 32, 3), np.uint8)):
+        with pytest.raises(UsageError, match=r"must be uint8 \[N, 32, 32, 3\]"):
+            classifier.probabilities(batch)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="a list of paths"):
+        classifier.classify(str(photo))
+    with pytest.raises(UsageError, match="batch_size"):
+        classifier.classify([photo], batch_size=0)
+    with pytest.raises(UsageError, match="device gpu"):
+        Classifier(model_file, device="gpu")  # type: ignore[arg-type]
+
+
+def test_strange_files_are_rows_with_errors(folder: Path, model_file: Path, tmp_path: Path) -> None:
+    """A pipe, a link to nothing, names of any bytes; read back from CSV and JSON lines as they were."""
+    good = next((folder / "disc").iterdir()).read_bytes()
+    names = ["carriage\rreturn.png", 'comma, "quoted".png', "line\nbreak.png", "not utf-8 \udcff.png", "é ✓.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(good)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to("nowhere")
+    expected = sorted([*names, "link.png", "pipe.png"])
+    for suffix in ("csv", "jsonl"):
+        result = infer(".", "--model", model_file, "--output", f"out.{suffix}", cwd=tmp_path)
+        assert result.returncode == 3, result.stderr
+        assert "7 images, 2 failed" in result.stderr
+    with open(tmp_path / "out.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = list(csv.DictReader(file))
+    objects = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    for found in (rows, objects):
+        assert [os.path.relpath(row["path"], ".") for row in found] == expected
+        assert [bool(row["error"]) for row in found] == [name in ("link.png", "pipe.png") for name in expected]
+    for paths in (["link.png"], ["*.png"]):
+        assert infer(*paths, "--model", model_file, cwd=tmp_path).returncode == 3
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(folder: Path, model_file: Path) -> None:

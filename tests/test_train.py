@@ -95,9 +95,32 @@ def test_sigterm_saves_the_step_under_way(synthetic_dir: Path, tmp_path: Path) -
             process.stdout.readline()
         os.kill(process.pid, signal.SIGTERM)
         rest = process.stdout.read()
-    assert process.returncode == 0
+    assert process.returncode == 128 + signal.SIGTERM
     logged = [int(line[1]) for line in LINE.finditer(rest)]
     assert newest(tmp_path).step == (logged[-1] if logged else 2) + 1
+
+
+def test_a_closed_console_saves_too(synthetic_dir: Path, tmp_path: Path) -> None:
+    """As in python -m cifar10_zoo.train | head -n 2."""
+    words = ["--data-dir", synthetic_dir, "--train-dir", tmp_path, "--batch-size", 16, "--log-frequency", 1]
+    command = [sys.executable, "-m", "cifar10_zoo.train", *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 128 + signal.SIGPIPE
+    assert "stopped by SIGPIPE" in errors
+    assert "Traceback" not in errors
+    assert newest(tmp_path).step >= 2
+
+
+def test_an_unusable_train_dir_is_found_out_before_the_first_step(synthetic_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = zoo("train", "--data-dir", synthetic_dir, "--train-dir", tmp_path / "file")
+    assert_fails_cleanly(result, 2, f"--train-dir {tmp_path / 'file'} cannot be written to")
+    assert result.stdout == ""
 
 
 def test_two_trainings_in_one_folder_are_refused(synthetic_dir: Path, tmp_path: Path) -> None:
@@ -141,10 +164,10 @@ def test_resuming_on_another_data_set_is_refused(synthetic_dir: Path, train_dir:
     folder.mkdir()
     for path in (synthetic_dir / dataset.FOLDER).glob("*.bin"):
         (folder / path.name).symlink_to(path)  # without its class names it passes for CIFAR-10
-    with pytest.raises(CheckpointError, match="trained on synthetic data, not cifar10"):
+    with pytest.raises(CheckpointError, match=r"trained on synthetic data \(disc, .*\), not cifar10 data"):
         train.train(options(tmp_path, train_dir, 70, batch_size=64))
     words = ("--data-dir", tmp_path, "--checkpoint-dir", train_dir, "--run-once")
-    assert_fails_cleanly(zoo("evaluate", *words), 1, "trained on synthetic data, not cifar10")
+    assert_fails_cleanly(zoo("evaluate", *words), 1, "trained on synthetic data", "not cifar10 data")
 
 
 def test_the_averaged_weights_are_what_is_evaluated(synthetic_dir: Path, train_dir: Path) -> None:
@@ -159,11 +182,13 @@ def test_the_averaged_weights_are_what_is_evaluated(synthetic_dir: Path, train_d
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["--batch-size", "0"], ["--batch-size", "above 0"]),
+        (["--batch-size", "0"], ["--batch-size", "between 1 and 65536, not 0"]),
         (["--max-steps", "0"], ["--max-steps", "above 0"]),
         (["--seed", "-1"], ["--seed"]),
-        (["--moving-average-decay", "1"], ["--moving-average-decay"]),
+        (["--moving-average-decay", "1.1"], ["--moving-average-decay"]),
         (["--weight-decay", "-0.1"], ["--weight-decay"]),
+        (["--num-epochs-per-decay", "inf"], ["--num-epochs-per-decay"]),
+        (["--initial-learning-rate", "nan"], ["--initial-learning-rate"]),
     ],
 )
 def test_bad_options_are_named(words: list[str], parts: list[str], tmp_path: Path) -> None:

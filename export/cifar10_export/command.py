@@ -8,7 +8,8 @@ import onnx
 
 from cifar10_export.graph import build, describe
 from cifar10_export.verify import verify
-from cifar10_zoo import __version__, atomic, checkpoint, dataset, evaluate
+from cifar10_zoo import __version__, atomic, checkpoint, dataset
+from cifar10_zoo.errors import OptionError
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,11 @@ def export(options: Options) -> None:
     Raises:
         ZooError: there is no usable checkpoint, or the exported model differs from PyTorch (VerificationError).
     """
+    _require_writable(options.output)
     saved = checkpoint.read_newest(options.checkpoint_dir)
     data = dataset.load(options.data_dir, "test") if dataset.is_present(options.data_dir) else None
     if data is not None:
-        evaluate.check_fits(saved, data)
+        saved.require_classes_of(data)
     model = saved.averaged_model()
     metadata = describe(
         saved.classes,
@@ -50,3 +52,11 @@ def export(options: Options) -> None:
     atomic.write_file(options.output, exported.SerializeToString())
     checked = "no test images at hand" if accuracy is None else f"precision @ 1 = {accuracy:.4f} on all test images"
     print(f"{options.output}: {saved.dataset}, step {saved.step}, equal to PyTorch, {checked}", file=sys.stderr)
+
+
+def _require_writable(output: Path) -> None:
+    """Find out before the work whether ``output`` can be written at all."""
+    if not output.parent.is_dir():
+        raise OptionError(f"--output {output}: the folder {output.parent} does not exist")
+    if output.exists() and not output.is_file():
+        raise OptionError(f"--output {output} exists and is not a regular file")

@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 from cifar10_export.graph import INPUT, OUTPUTS, ServingGraph
 from cifar10_zoo.dataset import IMAGE_SHAPE, Dataset
 from cifar10_zoo.errors import ZooError
-from cifar10_zoo.evaluate import predict
+from cifar10_zoo.evaluate import BATCH_SIZE, predict
 from cifar10_zoo.model import NUM_CLASSES, Cifar10Net
 
 BATCH_SIZES = (1, 2, 127)
 RELATIVE_TOLERANCE = 1e-5
 """How far logits may be off, relative to the largest logit or to 1; probabilities, relative to 1."""
-
-_BATCH = 500  # images; no influence on the result
 
 
 class VerificationError(ZooError):
@@ -76,5 +74,5 @@ def verify_best_classes(session: onnxruntime.InferenceSession, model: Cifar10Net
 
 def best_classes(session: onnxruntime.InferenceSession, data: Dataset) -> NDArray[np.int64]:
     """The class with the highest logit of each image, [N] int64."""
-    batches = (np.ascontiguousarray(batch.permute(0, 2, 3, 1)) for batch in data.images.split(_BATCH))
+    batches = (np.ascontiguousarray(batch.permute(0, 2, 3, 1)) for batch in data.images.split(BATCH_SIZE))
     return np.concatenate([session.run([OUTPUTS[0]], {INPUT: batch})[0].argmax(axis=1) for batch in batches])

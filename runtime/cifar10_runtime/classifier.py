@@ -1,17 +1,21 @@
 """The classifier as a library."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar10_runtime import images
-from cifar10_runtime.errors import ImageError, ModelError
+from cifar10_runtime.errors import ImageError, ModelError, UsageError
 from cifar10_runtime.session import DeviceChoice, open_session
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 MODELS = Path(__file__).parent / "models"
 """The models that ship with the package, ``NAME.onnx``."""
@@ -67,29 +71,34 @@ class Classifier:
         self.model_path = _model_path(model)
         self._session, self.device = open_session(self.model_path, device)
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
-        inputs = {value.name: (value.type, value.shape) for value in self._session.get_inputs()}
-        outputs = [value.name for value in self._session.get_outputs()]
-        match inputs:
-            case {"images": ("tensor(uint8)", [_, int(height), int(width), 3])} if (
-                height == width and "probabilities" in outputs
-            ):
-                self.input_size = height
-            case _:
-                raise ModelError(
-                    f"{self.model_path}: expected input images uint8 [N, SIZE, SIZE, 3] and output probabilities, "
-                    f"found inputs {inputs}, outputs {outputs}; export one with export/to_onnx.py"
-                )
-        self.labels = tuple(json.loads(self.metadata.get("labels", "[]")))
-        if not self.labels:
-            raise ModelError(f"{self.model_path} has no metadata entry labels; export it again with export/to_onnx.py")
+        self.input_size, classes = _interface(self._session, self.model_path)
+        self.labels = _labels(self.metadata, classes, self.model_path)
 
     def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class probabilities [N, classes] float32 of ``batch`` [N, SIZE, SIZE, 3] uint8 RGB."""
+        """Class probabilities [N, classes] float32 of ``batch`` [N, SIZE, SIZE, 3] uint8 RGB.
+
+        Raises:
+            UsageError: the batch has another shape or type.
+        """
+        if batch.dtype != np.uint8 or batch.shape[1:] != (self.input_size, self.input_size, 3):
+            wanted = f"uint8 [N, {self.input_size}, {self.input_size}, 3]"
+            raise UsageError(f"a batch must be {wanted}, not {batch.dtype} {list(batch.shape)}")
         (result,) = self._session.run(["probabilities"], {"images": batch})
         return np.asarray(result)
 
     def classify(self, paths: Iterable[str | Path], batch_size: int = DEFAULT_BATCH_SIZE) -> Iterator[Prediction]:
-        """Classify image files: one prediction a path, in order; a file that cannot be read has an ``error``."""
+        """Classify image files: one prediction a path, in order; a file that cannot be read has an ``error``.
+
+        Raises:
+            UsageError: ``paths`` is a single path, or ``batch_size`` is below 1.
+        """
+        if isinstance(paths, str | bytes | Path):
+            raise UsageError(f"paths must be a list of paths, not {paths!r}")
+        if batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+        return self._classify_batches(paths, batch_size)
+
+    def _classify_batches(self, paths: Iterable[str | Path], batch_size: int) -> Iterator[Prediction]:
         remaining = map(str, paths)
         while chunk := list(islice(remaining, batch_size)):
             yield from self._classify_batch(chunk)
@@ -123,3 +132,31 @@ def _model_path(model: str | Path) -> Path:
         return Path(model)
     names = ", ".join(sorted(path.stem for path in MODELS.glob("*.onnx"))) or "none"
     raise ModelError(f"model {model} is neither a file nor a model that ships with the package ({names})")
+
+
+def _interface(session: "onnxruntime.InferenceSession", path: Path) -> tuple[int, int | None]:
+    """The size of the images that the model takes and how many classes it has, where it says so."""
+    inputs = {value.name: (value.type, value.shape) for value in session.get_inputs()}
+    outputs = {value.name: (value.type, value.shape) for value in session.get_outputs()}
+    match inputs, outputs.get("probabilities"):
+        case {"images": ("tensor(uint8)", [batch, int(height), int(width), 3])}, ("tensor(float)", [_, classes]) if (
+            len(inputs) == 1 and height == width and not isinstance(batch, int)
+        ):
+            return height, classes if isinstance(classes, int) else None
+    raise ModelError(
+        f"{path}: expected input images uint8 [N, SIZE, SIZE, 3] and output probabilities float32 [N, classes], any N; "
+        f"found inputs {inputs}, outputs {outputs}; export one with export/to_onnx.py"
+    )
+
+
+def _labels(metadata: Mapping[str, str], classes: int | None, path: Path) -> tuple[str, ...]:
+    """The labels in the metadata of a model with so many classes."""
+    try:
+        labels = json.loads(metadata.get("labels", ""))
+    except ValueError:
+        labels = None
+    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+        raise ModelError(f"{path}: its metadata has no labels, a JSON list of names; export it with export/to_onnx.py")
+    if classes not in (None, len(labels)):
+        raise ModelError(f"{path}: its metadata has {len(labels)} labels for {classes} classes")
+    return tuple(labels)

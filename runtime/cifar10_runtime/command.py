@@ -1,5 +1,6 @@
 """The command cifar10-infer."""
 
+import io
 import os
 import sys
 import time
@@ -29,7 +30,7 @@ class Options:
     classes, the accuracy is printed as well.
 
     Exit status: 0 all classified, 3 some images could not be read (their rows have an error), 1 fatal error, 2 wrong
-    usage.
+    usage, 130 interrupted.
     """
 
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH...")]
@@ -106,6 +107,8 @@ def _run(options: Options) -> int:
 @contextmanager
 def _writer(options: Options) -> Iterator[output.Write]:
     if options.output is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a name of any bytes can be shown on a terminal of any encoding
+            sys.stdout.reconfigure(errors="backslashreplace")
         yield output.table_writer(sys.stdout, options.top_k)
         sys.stdout.flush()
     else:

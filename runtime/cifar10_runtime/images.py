@@ -2,6 +2,7 @@
 
 import glob
 import os
+import stat
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -28,24 +29,29 @@ def find(paths: Iterable[str]) -> Iterator[str]:
     else is a glob pattern, ``**`` included.
 
     Raises:
-        UsageError: a path does not exist or a pattern matches nothing.
+        UsageError: a path does not exist, a pattern matches nothing, or a folder cannot be read.
     """
     for path in paths:
         if os.path.isdir(path):
             yield from _walk(path)
-        elif os.path.exists(path):
+        elif os.path.lexists(path):
             yield path
         elif matches := sorted(glob.glob(path, recursive=True)):
             found = find(match for match in matches if os.path.isdir(match) or _has_known_suffix(match))
-            yield from dict.fromkeys(map(os.path.normpath, found))  # a pattern can match a folder and its files
+            yield from dict.fromkeys(found)  # a pattern can match a folder and its files
         else:
             raise UsageError(f"{path} does not exist and matches no file")
 
 
 def _walk(folder: str) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (os.path.join(parent, name) for name in sorted(files) if _is_image_name(name))
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be read is no empty folder."""
+    raise UsageError(f"{error.filename} cannot be read: {error.strerror}")
 
 
 def _is_image_name(name: str) -> bool:
@@ -66,8 +72,12 @@ def decode(path: str, size: int) -> NDArray[np.uint8]:
         ImageError: the file cannot be read or decoded completely.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ImageError("not a regular file")  # a pipe would keep us waiting
         with Image.open(path, formats=FORMATS) as image:
             rgb = _to_rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         raise ImageError(_reason(error)) from error
     return np.asarray(rgb if rgb.size == (size, size) else _middle_square(rgb).resize((size, size), _FILTER))
@@ -84,6 +94,8 @@ def _to_rgb(image: _Image) -> _Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image
+    if image.mode in ("I", "F"):
+        raise ImageError("32-bit pixels have no range that says what is white")
     if image.mode.startswith("I;16"):  # Pillow would saturate instead of scale
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,28 +17,30 @@ Value = str | float | None
 
 def row(prediction: Prediction, top_k: int) -> dict[str, Value]:
     """The columns path, label, probability, error, then label_2, probability_2, ... to ``top_k``."""
-    failed = not prediction.ranking
-    values: dict[str, Value] = {
-        "path": prediction.path,
-        "label": None if failed else prediction.label,
-        "probability": None if failed else round(prediction.probability, 6),
-        "error": prediction.error or None,
-    }
-    for rank in range(2, top_k + 1):
-        label, probability = prediction.ranking[rank - 1] if not failed else (None, math.nan)
-        values[f"label_{rank}"] = label
-        values[f"probability_{rank}"] = None if failed else round(probability, 6)
+    values: dict[str, Value] = {"path": prediction.path, "label": None, "probability": None}
+    values["error"] = prediction.error or None
+    for rank in range(1, top_k + 1):
+        suffix = "" if rank == 1 else f"_{rank}"
+        label, probability = prediction.ranking[rank - 1] if prediction.ranking else (None, None)
+        values[f"label{suffix}"] = label
+        values[f"probability{suffix}"] = None if probability is None else round(probability, 6)
     return values
 
 
 def _csv_writer(file: IO[str], top_k: int) -> Write:
     writer = csv.DictWriter(file, row(Prediction("", ()), top_k), lineterminator="\n")
     writer.writeheader()
-    return lambda prediction: writer.writerow(row(prediction, top_k))
+    # Before Python 3.12 a carriage return is not quoted where lines end without one.
+    quoting = csv.DictWriter(file, writer.fieldnames, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(prediction: Prediction) -> None:
+        (quoting if "\r" in prediction.path else writer).writerow(row(prediction, top_k))
+
+    return write
 
 
 def _jsonl_writer(file: IO[str], top_k: int) -> Write:
-    return lambda prediction: print(json.dumps(row(prediction, top_k), ensure_ascii=False), file=file)
+    return lambda prediction: print(json.dumps(row(prediction, top_k)), file=file)
 
 
 def table_writer(file: IO[str], top_k: int) -> Write:
@@ -63,17 +64,23 @@ def open_output(path: Path, top_k: int) -> Iterator[Write]:
     """A function that writes predictions to ``path``, which appears, complete, when the block ends without an error.
 
     Raises:
-        UsageError: the suffix is none of ``WRITERS``, or there is no such folder.
+        UsageError: the suffix is none of ``WRITERS``, there is no such folder, or the path is taken by no file.
+        OSError: it cannot be written; names ``path``.
     """
     make_writer = WRITERS.get(path.suffix.lower())
     if make_writer is None:
         raise UsageError(f"--output {path}: the name must end in {' or '.join(WRITERS)}")
     if not path.parent.is_dir():
         raise UsageError(f"--output {path}: the folder {path.parent} does not exist")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--output {path} exists and is not a regular file")
+    path = path.resolve()  # a link stays a link
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             yield make_writer(file, top_k)
         os.replace(temporary, path)
+    except OSError as error:  # a full disk comes without a name, others with that of the temporary file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from cifar10_runtime.errors import DeviceError, ModelError
+from cifar10_runtime.errors import DeviceError, ModelError, UsageError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -24,11 +24,14 @@ def open_session(model: Path, device: DeviceChoice) -> tuple[onnxruntime.Inferen
     """Load ``model`` and return the session and the device that it runs on.
 
     Raises:
+        UsageError: there is no device of that name.
         DeviceError: ONNX Runtime is not installed, or the device cannot be used.
         ModelError: the file is missing or is not a model that ONNX Runtime can run.
     """
+    if device not in get_args(DeviceChoice):
+        raise UsageError(f"device {device}: choose one of {', '.join(get_args(DeviceChoice))}")
     if not model.is_file():
-        raise ModelError(f"model {model} does not exist")
+        raise ModelError(f"model {model} is not a file")
     if device == "cpu":
         return _open(model, "cpu"), "cpu"
     try:
@@ -43,7 +46,10 @@ def _open(model: Path, device: str) -> onnxruntime.InferenceSession:
     ort = _import_onnxruntime()
     provider = PROVIDERS[device]
     if provider not in ort.get_available_providers():
-        raise DeviceError(f"--device {device}: this ONNX Runtime has no {provider}; {_INSTALL}")
+        raise DeviceError(
+            f"--device {device}: this ONNX Runtime has no {provider}; for NVIDIA GPUs: pip uninstall onnxruntime, then "
+            "pip install 'cifar10-zoo[gpu]'"
+        )
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
     missing = ""
