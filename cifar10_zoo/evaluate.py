@@ -24,6 +24,7 @@ from cifar10_zoo.errors import OptionError
 from cifar10_zoo.history import Evaluation
 from cifar10_zoo.inputs import evaluation_images
 from cifar10_zoo.model import Cifar10Net
+from cifar10_zoo.summaries import Summaries
 
 BATCH_SIZE = 500
 """Images in a batch; no influence on the result."""
@@ -36,6 +37,8 @@ class Options(DataOptions):
 
     checkpoint_dir: Path = Path("cifar10_train")
     """Folder of the checkpoints."""
+    eval_dir: Path | None = None
+    """Folder of the summaries for TensorBoard; by default eval/ in --checkpoint-dir."""
     eval_data: Literal["test", "train_eval"] = "test"
     """The 10,000 test images, or the 50,000 training images without distortions."""
     eval_interval_secs: float = 300.0
@@ -87,10 +90,15 @@ def _evaluate_once(saved: Checkpoint, data: Dataset, where: torch.device, option
     """Evaluate one checkpoint, print the tutorial's line and keep the result beside the checkpoint."""
     saved.require_classes_of(data)
     print(f"{saved.path}: step {saved.step}, {len(data.images)} {data.name} images", file=sys.stderr)
-    precision = precision_at_1(saved.averaged_model().to(where), data)
+    model = saved.averaged_model().to(where)
+    precision = precision_at_1(model, data)
     print(f"{datetime.now()}: precision @ 1 = {precision:.3f}", flush=True)
     row = Evaluation(saved.step, options.eval_data, len(data.images), precision)
     history.record(options.checkpoint_dir, row)
+    with Summaries(options.eval_dir or options.checkpoint_dir / "eval") as summaries, torch.no_grad():
+        images = evaluation_images(data.images[:BATCH_SIZE].to(where))
+        summaries.batch(saved.step, images, model.activations(images))
+        summaries.precision(saved.step, precision)
 
 
 if __name__ == "__main__":

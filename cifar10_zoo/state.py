@@ -36,8 +36,8 @@ class TrainingState:
 
         Source: ``cifar10.train()``.
         """
-        images = images.contiguous(memory_format=torch.channels_last)
-        values = losses(self.model, self.model(images), labels, self.hyperparameters.weight_decay)
+        logits = self.model(images.contiguous(memory_format=torch.channels_last))
+        values = losses(self.model, logits, labels, self.hyperparameters.weight_decay)
         self.optimizer.zero_grad()
         values[-1].backward()
         for group in self.optimizer.param_groups:
@@ -47,3 +47,8 @@ class TrainingState:
         self.averages.update(self.model, self.step)
         self.loss_averages.update(values)
         return values.detach()
+
+    @torch.no_grad()
+    def activations(self, images: Tensor) -> dict[str, Tensor]:
+        """What ``Cifar10Net.activations`` gives with the weights of now."""
+        return self.model.activations(images.contiguous(memory_format=torch.channels_last))

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from cifar10_zoo.device import DeviceChoice, choose_device
 from cifar10_zoo.errors import CheckpointError, OptionError, TrainingError
 from cifar10_zoo.inputs import TrainingBatches
 from cifar10_zoo.state import TrainingState
+from cifar10_zoo.summaries import Summaries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,8 @@ class Options(DataOptions):
     """Step at which training ends, counted from the first run."""
     log_frequency: int = 10
     """Steps between two lines on the console."""
+    summary_frequency: int = 100
+    """Steps between two summaries for TensorBoard, written to --train-dir; 0 writes none."""
     save_checkpoint_secs: float = 600.0
     """Seconds between two checkpoints; the last step is always saved."""
     device: DeviceChoice = "auto"
@@ -49,6 +52,8 @@ class Options(DataOptions):
         for name in ("max_steps", "log_frequency", "save_checkpoint_secs"):
             if not getattr(self, name) > 0:
                 raise OptionError(f"{flag(name)} must be above 0, not {getattr(self, name)}")
+        if self.summary_frequency < 0:
+            raise OptionError(f"--summary-frequency must be 0 or more, not {self.summary_frequency}")
 
 
 def train(options: Options) -> TrainingState:
@@ -75,25 +80,48 @@ def train(options: Options) -> TrainingState:
 def _loop(options: Options, data: dataset.Dataset, state: TrainingState, stops: list[int]) -> None:
     """Take steps, log and save until ``options.max_steps`` or until ``stops`` holds a signal."""
     where = state.loss_averages.values.device
-    batches = TrainingBatches(data, state.hyperparameters.seed, state.hyperparameters.batch_size, where)
+    batch_size = state.hyperparameters.batch_size
+    batches = TrainingBatches(data, state.hyperparameters.seed, batch_size, where)
     print(f"training on {len(data.images)} {data.name} images, device {where}, from step {state.step}", file=sys.stderr)
-    logged_step, logged_time = saved_step, saved_time = state.step, time.monotonic()
-    while state.step < options.max_steps and not stops:
-        step = state.step  # as the tutorial counts: the loss of step 0 is that of the initial weights
-        losses = state.train_step(*batches.batch(step))
-        if step % options.log_frequency == 0:
-            _require_finite(loss := float(losses[-1]), step, options.train_dir)
-            now = time.monotonic()
-            try:
-                _log(step, loss, state.step - logged_step, now - logged_time, state.hyperparameters.batch_size)
-            except BrokenPipeError:
-                stops.append(signal.SIGPIPE)
-            logged_step, logged_time = state.step, now
-        if time.monotonic() - saved_time > options.save_checkpoint_secs:
-            _save(state, data, options.train_dir)
-            saved_step, saved_time = state.step, time.monotonic()
-    if state.step > saved_step:
+    logged, summarized, saved = _Lap(state.step), _Lap(state.step), _Lap(state.step)
+    writer = Summaries(options.train_dir, first_step=state.step) if options.summary_frequency else nullcontext()
+    with writer as summaries:
+        while state.step < options.max_steps and not stops:
+            step = state.step  # as the tutorial counts: the loss of step 0 is that of the initial weights
+            images, labels = batches.batch(step)
+            due = summaries if summaries and step % options.summary_frequency == 0 else None
+            if due:
+                due.batch(step, images, state.activations(images))
+            losses = state.train_step(images, labels)
+            if due:
+                due.training(step, state, losses, summarized.steps_per_second(state.step) * batch_size)
+            if step % options.log_frequency == 0:
+                _require_finite(loss := float(losses[-1]), step, options.train_dir)
+                try:
+                    _log(step, loss, logged.steps_per_second(state.step), batch_size)
+                except BrokenPipeError:
+                    stops.append(signal.SIGPIPE)
+            if saved.seconds() > options.save_checkpoint_secs:
+                _save(state, data, options.train_dir)
+                saved = _Lap(state.step)
+    if state.step > saved.step:
         _save(state, data, options.train_dir)
+
+
+class _Lap:
+    """The time since a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.start = step, time.monotonic()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+    def steps_per_second(self, step: int) -> float:
+        """The speed from the last step to this one; the next lap begins here."""
+        speed = (step - self.step) / max(self.seconds(), 1e-9)
+        self.step, self.start = step, time.monotonic()
+        return speed
 
 
 @contextmanager
@@ -139,9 +167,9 @@ def _require_finite(value: float, step: int, train_dir: Path) -> None:
         raise TrainingError(f"model diverged: loss or weights are {value} at step {step}; last checkpoint: {last_good}")
 
 
-def _log(step: int, loss: float, steps: int, seconds: float, batch_size: int) -> None:
+def _log(step: int, loss: float, steps_per_second: float, batch_size: int) -> None:
     """The tutorial's line on the console."""
-    speed = f"{steps * batch_size / seconds:.1f} examples/sec; {seconds / steps:.3f} sec/batch"
+    speed = f"{steps_per_second * batch_size:.1f} examples/sec; {1 / steps_per_second:.3f} sec/batch"
     print(f"{datetime.now()}: step {step}, loss = {loss:.2f} ({speed})", flush=True)
 
 
