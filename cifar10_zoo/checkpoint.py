@@ -77,7 +77,7 @@ class Checkpoint:
             target.copy_(tensor)
 
 
-def save(state: TrainingState, data: Dataset, folder: Path) -> Path:
+def save(state: TrainingState, folder: Path, dataset: str, classes: tuple[str, ...]) -> Path:
     """Write ``folder/model.ckpt-STEP.safetensors``, and return its path.
 
     Older checkpoints are deleted but for the ``KEPT`` newest and the one that evaluated best.
@@ -89,18 +89,23 @@ def save(state: TrainingState, data: Dataset, folder: Path) -> Path:
     metadata = {
         "format_version": FORMAT_VERSION,
         "step": str(state.step),
-        "dataset": data.name,
-        "classes": json.dumps(data.classes),
+        "dataset": dataset,
+        "classes": json.dumps(classes),
         "hyperparameters": json.dumps(asdict(state.hyperparameters)),
     }
     metadata["sha256"] = _digest(tensors, metadata)
-    path = folder / f"model.ckpt-{state.step}.safetensors"
+    path = path_of(folder, state.step)
     atomic.write_file(path, safetensors.torch.save(tensors, metadata))
     best = history.best_step(folder)
     for old in find(folder)[:-KEPT]:
         if _step(old) != best:
             old.unlink(missing_ok=True)
     return path
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of ``step`` belongs."""
+    return folder / f"model.ckpt-{step}.safetensors"
 
 
 def find(folder: Path) -> list[Path]:

@@ -3,17 +3,21 @@
 tensorboard --logdir cifar10_train
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from cifar10_zoo.loss import LOSS_NAMES
 from cifar10_zoo.schedule import learning_rate
 from cifar10_zoo.state import TrainingState
+
+# Event files need no TensorFlow, but TensorBoard would load it wherever it is installed: seconds, and pages on stderr.
+sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
+from torch.utils.tensorboard.writer import SummaryWriter  # noqa: E402
 
 LAYERS = ("conv1", "conv2", "local3", "local4", "softmax_linear")
 """The layers whose activations are summarized."""

@@ -157,7 +157,7 @@ def _resume(options: Options, data: dataset.Dataset, state: TrainingState) -> Tr
 
 def _save(state: TrainingState, data: dataset.Dataset, train_dir: Path) -> None:
     _require_finite(float(sum(p.detach().sum() for p in state.model.parameters())), state.step, train_dir)
-    checkpoint.save(state, data, train_dir)
+    checkpoint.save(state, train_dir, data.name, data.classes)
 
 
 def _require_finite(value: float, step: int, train_dir: Path) -> None:

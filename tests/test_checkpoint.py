@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from cifar10_zoo import checkpoint, history
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.dataset import CLASSES, Dataset
+from cifar10_zoo.dataset import CLASSES
 from cifar10_zoo.errors import CheckpointError
 from cifar10_zoo.history import Evaluation
 from cifar10_zoo.state import TrainingState
 
-DATA = Dataset("synthetic", CLASSES["synthetic"], torch.empty(0), torch.empty(0))
+DATA = ("synthetic", CLASSES["synthetic"])
 HYPERPARAMETERS = Hyperparameters(seed=7, batch_size=4)
 
 
@@ -33,7 +33,7 @@ def state() -> TrainingState:
 
 @pytest.fixture(scope="module")
 def saved(state: TrainingState, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return checkpoint.save(state, DATA, tmp_path_factory.mktemp("checkpoint"))
+    return checkpoint.save(state, tmp_path_factory.mktemp("checkpoint"), *DATA)
 
 
 def test_round_trip(state: TrainingState, saved: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_best_one_stays(state: TrainingState, tmp_path: Path) -> None:
         history.record(tmp_path, Evaluation(step, "test", 10_000, precision))
     history.record(tmp_path, Evaluation(4, "train_eval", 50_000, 0.99))
     for state.step in range(1, 10):
-        checkpoint.save(state, DATA, tmp_path)
+        checkpoint.save(state, tmp_path, *DATA)
     state.step = 2
     assert [path.name for path in checkpoint.find(tmp_path)] == [
         f"model.ckpt-{step}.safetensors" for step in (2, 5, 6, 7, 8, 9)
@@ -111,7 +111,7 @@ def test_the_best_one_stays(state: TrainingState, tmp_path: Path) -> None:
 def test_a_damaged_newest_is_reported_and_the_one_before_it_used(
     state: TrainingState, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint.save(state, DATA, tmp_path)
+    checkpoint.save(state, tmp_path, *DATA)
     newest = tmp_path / "model.ckpt-3.safetensors"
     newest.write_bytes((tmp_path / "model.ckpt-2.safetensors").read_bytes()[:-1])
     assert checkpoint.read_newest(tmp_path).step == 2
@@ -123,14 +123,14 @@ def test_a_damaged_newest_is_reported_and_the_one_before_it_used(
 
 def test_a_full_disk_leaves_the_checkpoint_before_it(state: TrainingState, tmp_path: Path) -> None:
     """A limit on the size of files stands for the disk: the write fails half-way, as it does there."""
-    before = checkpoint.save(state, DATA, tmp_path)
+    before = checkpoint.save(state, tmp_path, *DATA)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
     try:
         state.step += 1
         with pytest.raises(OSError, match=r"model\.ckpt-3\.safetensors"):
-            checkpoint.save(state, DATA, tmp_path)
+            checkpoint.save(state, tmp_path, *DATA)
     finally:
         state.step -= 1
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -162,7 +162,7 @@ def test_the_newest_is_found_by_its_step_and_old_ones_go(state: TrainingState, t
     (tmp_path / "notes.txt").touch()
     assert checkpoint.latest(tmp_path) is None
     for state.step in (2, 9, 10, 100, 20, 1000, 30):
-        checkpoint.save(state, DATA, tmp_path)
+        checkpoint.save(state, tmp_path, *DATA)
     state.step = 2
     assert [path.name.split("-")[1] for path in checkpoint.find(tmp_path)] == [
         f"{step}.safetensors" for step in (10, 20, 30, 100, 1000)
