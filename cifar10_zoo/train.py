@@ -69,7 +69,8 @@ def train(options: Options) -> TrainingState:
     data = options.load("train")
     with _alone_in(options.train_dir), _stop_signals() as stops:
         state = _resume(options, data, TrainingState(options.hyperparameters, where))
-        _loop(options, data, state, stops)
+        if state.step < options.max_steps:
+            _loop(options, data, state, stops)
     print(f"step {state.step}: {checkpoint.latest(options.train_dir)}", file=sys.stderr)
     if stops:
         print(f"stopped by {signal.Signals(stops[0]).name}; the same command goes on from here", file=sys.stderr)
