@@ -98,7 +98,7 @@ def save(state: TrainingState, folder: Path, dataset: str, classes: tuple[str, .
     atomic.write_file(path, safetensors.torch.save(tensors, metadata))
     best = history.best_step(folder)
     for old in find(folder)[:-KEPT]:
-        if _step(old) != best:
+        if old != path and _step(old) != best:
             old.unlink(missing_ok=True)
     return path
 

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import platformdirs
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from cifar10_zoo import download
@@ -85,7 +86,10 @@ def load(data_dir: Path, split: Split, url: str | None = None) -> Dataset:
     if (data_dir / META_FILE).exists() or (data_dir / FILES["test"][0]).exists():
         raise DatasetError(f"--data-dir {data_dir} is the folder of the batches itself: name the one that holds it")
     if not is_present(data_dir):
-        download.fetch(ARCHIVE, data_dir, url)
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(data_dir / ".lock"):  # a trainer and an evaluator may start together
+            if not is_present(data_dir):
+                download.fetch(ARCHIVE, data_dir, url)
     folder = data_dir / FOLDER
     parts = [_read_batch(folder / name) for name in FILES[split]]
     name, classes = read_classes(folder / META_FILE)

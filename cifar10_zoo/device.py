@@ -19,4 +19,5 @@ def choose_device(device: DeviceChoice) -> torch.device:
         raise DeviceError("--device cuda: this PyTorch finds no CUDA GPU; use --device cpu, or check nvidia-smi")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.allow_tf32 = False  # float32 as on the CPU
     return torch.device(device)

@@ -77,10 +77,11 @@ def evaluate(options: Options) -> None:
     if not options.run_once and checkpoint.latest(options.checkpoint_dir) is None:
         print(f"waiting for a checkpoint in {options.checkpoint_dir}", file=sys.stderr)
     while True:
-        newest = checkpoint.latest(options.checkpoint_dir)
-        if options.run_once or newest != evaluated:
-            _evaluate_once(checkpoint.read_newest(options.checkpoint_dir), data, where, options)
-            evaluated = newest
+        if options.run_once or checkpoint.latest(options.checkpoint_dir) is not None:
+            saved = checkpoint.read_newest(options.checkpoint_dir)
+            if saved.path != evaluated:
+                _evaluate_once(saved, data, where, options)
+                evaluated = saved.path
         if options.run_once:
             return
         time.sleep(options.eval_interval_secs)

@@ -1,6 +1,6 @@
 """Turn a checkpoint of the original TensorFlow program into one of ours, averages and step included.
 
-    pip install 'cifar10-zoo[tf]'
+    pip install -e '.[tf]'
     python -m cifar10_zoo.from_tensorflow /tmp/cifar10_train/model.ckpt-100000
 
 It then evaluates, exports and continues training like any other.
@@ -96,7 +96,7 @@ def read(source: Path) -> Variables:
     try:
         import tensorflow
     except ImportError:
-        raise OptionError("TensorFlow reads its checkpoints, and is missing: pip install 'cifar10-zoo[tf]'") from None
+        raise OptionError("TensorFlow reads its checkpoints, and is missing: pip install tensorflow-cpu") from None
     prefix = source.with_suffix("") if source.suffix == ".index" else source
     if not prefix.with_name(prefix.name + ".index").exists():
         raise CheckpointError("there is no such checkpoint; name it by its prefix, such as model.ckpt-100000")
@@ -113,10 +113,9 @@ def main(options: Options) -> None:
         state = convert(read(options.source), options.hyperparameters)
     except CheckpointError as error:
         raise CheckpointError(f"{options.source}: {error}") from None
-    target = checkpoint.path_of(options.train_dir, state.step)
-    if target.exists():
-        raise CheckpointError(f"{target} exists already: name another --train-dir")
-    checkpoint.save(state, options.train_dir, "cifar10", dataset.CLASSES["cifar10"])
+    if checkpoint.find(options.train_dir):
+        raise CheckpointError(f"{options.train_dir} holds checkpoints of another training: name another --train-dir")
+    target = checkpoint.save(state, options.train_dir, "cifar10", dataset.CLASSES["cifar10"])
     print(f"{target}: step {state.step}, from {options.source}", file=sys.stderr)
 
 

@@ -1,8 +1,12 @@
 """The evaluations of a training, kept beside its checkpoints in ``evaluations.csv``."""
 
 import csv
+import io
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+
+from cifar10_zoo import atomic
 
 FILE_NAME = "evaluations.csv"
 
@@ -20,27 +24,27 @@ class Evaluation:
 
 
 def record(folder: Path, evaluation: Evaluation) -> None:
-    """Append a row, unless it is there already."""
-    path = folder / FILE_NAME
-    if evaluation in read(folder):
+    """Add a row, unless it is there already."""
+    rows = read(folder)
+    if evaluation in rows:
         return
-    with open(path, "a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Evaluation)], lineterminator="\n")
-        if file.tell() == 0:
-            writer.writeheader()
-        writer.writerow(asdict(evaluation))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Evaluation)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in [*rows, evaluation])
+    atomic.write_file(folder / FILE_NAME, text.getvalue().encode())
 
 
 def read(folder: Path) -> list[Evaluation]:
-    """All rows, in the order of evaluation."""
+    """All rows, in the order of evaluation; what is no row is passed over."""
     path = folder / FILE_NAME
     if not path.exists():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return [
-            Evaluation(int(row["step"]), row["eval_data"], int(row["images"]), float(row["precision"]))
-            for row in csv.DictReader(file)
-        ]
+    rows = []
+    for row in csv.DictReader(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+        with suppress(KeyError, TypeError, ValueError):
+            rows.append(Evaluation(int(row["step"]), row["eval_data"], int(row["images"]), float(row["precision"])))
+    return rows
 
 
 def best_step(folder: Path) -> int | None:

@@ -59,7 +59,7 @@ class Options(DataOptions):
 def train(options: Options) -> TrainingState:
     """Train to ``options.max_steps``, saving checkpoints, and return the final state.
 
-    SIGINT, SIGTERM and a closed console let the step under way finish; it is saved before the program exits.
+    SIGINT, SIGTERM, SIGHUP and a closed console let the step under way finish; it is saved before the program exits.
 
     Raises:
         ZooError: the data set or a checkpoint cannot be used, or the loss is no longer finite.
@@ -100,7 +100,7 @@ def _loop(options: Options, data: dataset.Dataset, state: TrainingState, stops: 
                 _require_finite(loss := float(losses[-1]), step, options.train_dir)
                 try:
                     _log(step, loss, logged.steps_per_second(state.step), batch_size)
-                except BrokenPipeError:
+                except OSError:  # nobody reads the console any more
                     stops.append(signal.SIGPIPE)
             if saved.seconds() > options.save_checkpoint_secs:
                 _save(state, data, options.train_dir)
@@ -176,7 +176,7 @@ def _log(step: int, loss: float, steps_per_second: float, batch_size: int) -> No
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of dying of them; a second one kills as usual."""
+    """Collect SIGINT, SIGTERM and SIGHUP in a list instead of dying of them; a second one kills as usual."""
     received: list[int] = []
 
     def receive(number: int, _frame: FrameType | None) -> None:
@@ -187,7 +187,9 @@ def _stop_signals() -> Iterator[list[int]]:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
-    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    wanted = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    heeded = [number for number in wanted if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    previous = {number: signal.signal(number, receive) for number in heeded}
     try:
         yield received
     finally:

@@ -47,6 +47,7 @@ def kill_and_compare(data_dir: Path, folder: Path, kills: int, steps: int, seed:
     killed, undisturbed = (checkpoint.read_newest(folder / name) for name in ("killed", "undisturbed"))
     assert killed.step == undisturbed.step == steps
     assert killed.sha256 == undisturbed.sha256
+    assert any(0 < step < steps for step in killed_at), "no kill hit a training under way"
     return killed_at
 
 
@@ -56,7 +57,7 @@ _SECONDS_A_STEP = 0.03  # about; a step and its checkpoint
 def start(data_dir: Path, train_dir: Path, steps: int) -> subprocess.Popen[str]:
     """A training that saves every step."""
     words = ["--data-dir", data_dir, "--train-dir", train_dir, "--max-steps", steps, "--batch-size", 8]
-    words += ["--save-checkpoint-secs", 1e-9, "--log-frequency", 1]
+    words += ["--device", "cpu", "--save-checkpoint-secs", 1e-9, "--log-frequency", 1]
     return subprocess.Popen(
         [sys.executable, "-m", "cifar10_zoo.train", *map(str, words)], stdout=subprocess.PIPE, text=True
     )

@@ -88,7 +88,7 @@ def test_the_command_reads_what_tensorflow_writes(variables: Variables, tmp_path
         assert torch.equal(saved.tensors[f"averages/{name}"], expected.averages.weights[name])
 
     again = zoo("from_tensorflow", prefix, "--train-dir", tmp_path / "ours")
-    assert_fails_cleanly(again, 1, "model.ckpt-1234.safetensors exists already")
+    assert_fails_cleanly(again, 1, "holds checkpoints of another training")
     data = prefix.with_name(prefix.name + ".data-00000-of-00001")
     data.write_bytes(data.read_bytes()[:-1000])
     assert_fails_cleanly(zoo("from_tensorflow", prefix, "--train-dir", tmp_path / "new"), 1, str(prefix))
@@ -102,7 +102,7 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_the_original_program_itself(tmp_path: Path) -> None:
-    """$CIFAR10_TF_CHECKPOINT is what the original saved after the 30 steps of trajectory.npz: the same bits."""
+    """$CIFAR10_TF_CHECKPOINT is what the original saved after the 30 steps of trajectory.npz."""
     source = os.environ.get("CIFAR10_TF_CHECKPOINT")
     if source is None:
         pytest.skip("CIFAR10_TF_CHECKPOINT names no checkpoint of the original program")

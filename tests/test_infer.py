@@ -357,7 +357,7 @@ def test_strange_files_are_rows_with_errors(folder: Path, model_file: Path, tmp_
         assert infer(*paths, "--model", model_file, cwd=tmp_path).returncode == 3
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(folder: Path, model_file: Path) -> None:
+def test_a_reader_that_has_seen_enough_ends_it_quietly(folder: Path, model_file: Path) -> None:
     """As in cifar10-infer images/ | head -n 1."""
     command = [str(CIFAR10_INFER), str(folder), "--model", str(model_file), "--batch-size", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1) as process:
@@ -409,5 +409,5 @@ def test_cuda_gives_what_the_cpu_gives(folder: Path, model_file: Path) -> None:
     on_cpu = Classifier(model_file, device="cpu").classify(paths)
     on_cuda = Classifier(model_file, device="cuda").classify(paths)
     for cpu, cuda in zip(on_cpu, on_cuda, strict=True):
-        assert cuda.label == cpu.label
+        assert cuda.label == cpu.label or cpu.ranking[0][1] - cpu.ranking[1][1] < 1e-3
         assert cuda.probability == pytest.approx(cpu.probability, abs=1e-3)

@@ -58,7 +58,7 @@ def test_the_command_learns_and_evaluates(synthetic_dir: Path, tmp_path: Path) -
     """Both spellings of an option; the tutorial's lines; averaged weights better than chance after a short run."""
     result = zoo(
         *("train", "--data_dir", synthetic_dir, "--train-dir", tmp_path, "--max_steps", 150, "--batch-size", 64),
-        *("--seed", 1),
+        *("--seed", 1, "--device", "cpu"),
     )
     assert result.returncode == 0, result.stderr
     assert "50000 synthetic images" in result.stderr
@@ -68,7 +68,9 @@ def test_the_command_learns_and_evaluates(synthetic_dir: Path, tmp_path: Path) -
     assert 4.6 < losses[0] < 4.75, "the logged loss is the total loss, weight decay included"
     assert losses[-1] < losses[0] - 0.5
 
-    result = zoo("evaluate", "--data-dir", synthetic_dir, "--checkpoint_dir", tmp_path, "--run-once")
+    result = zoo(
+        *("evaluate", "--data-dir", synthetic_dir, "--checkpoint_dir", tmp_path, "--run-once", "--device", "cpu")
+    )
     assert result.returncode == 0, result.stderr
     precision = re.fullmatch(r"\S+ \S+: precision @ 1 = (0\.\d{3})\n", result.stdout)
     assert precision
@@ -146,9 +148,11 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(synthetic_dir: Path, 
 
 
 def test_divergence_stops_and_saves_nothing(synthetic_dir: Path, tmp_path: Path) -> None:
-    diverging = options(synthetic_dir, tmp_path, 50, initial_learning_rate=1e9)
-    with pytest.raises(TrainingError, match="diverged"):
-        train.train(diverging)
+    """Even where summaries of the diverged weights come before the next look at the loss."""
+    diverging = vars(options(synthetic_dir, tmp_path, 50, initial_learning_rate=1e9))
+    for others in ({}, {"log_frequency": 100, "summary_frequency": 1}):
+        with pytest.raises(TrainingError, match="diverged"):
+            train.train(train.Options(**diverging | others))
     assert checkpoint.latest(tmp_path) is None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar10_runtime import images
-from cifar10_runtime.errors import ImageError, ModelError, UsageError
+from cifar10_runtime.errors import ImageError, InferenceError, ModelError, UsageError
 from cifar10_runtime.session import DeviceChoice, open_session
 
 if TYPE_CHECKING:
@@ -79,12 +79,20 @@ class Classifier:
 
         Raises:
             UsageError: the batch has another shape or type.
+            InferenceError: the model failed, for want of memory, say.
         """
         if batch.dtype != np.uint8 or batch.shape[1:] != (self.input_size, self.input_size, 3):
             wanted = f"uint8 [N, {self.input_size}, {self.input_size}, 3]"
             raise UsageError(f"a batch must be {wanted}, not {batch.dtype} {list(batch.shape)}")
-        (result,) = self._session.run(["probabilities"], {"images": batch})
-        return np.asarray(result)
+        try:
+            (result,) = self._session.run(["probabilities"], {"images": batch})
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
+            reason = str(error).strip().splitlines()[0]
+            raise InferenceError(f"{self.model_path} failed on a batch of {len(batch)} images: {reason}") from error
+        probabilities: NDArray[np.float32] = np.asarray(result)
+        if probabilities.shape != (len(batch), len(self.labels)):
+            raise ModelError(f"{self.model_path} gives {probabilities.shape} for {len(self.labels)} labels")
+        return probabilities
 
     def classify(self, paths: Iterable[str | Path], batch_size: int = DEFAULT_BATCH_SIZE) -> Iterator[Prediction]:
         """Classify image files: one prediction a path, in order; a file that cannot be read has an ``error``.

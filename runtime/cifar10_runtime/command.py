@@ -25,7 +25,7 @@ EXIT_OK, EXIT_FATAL, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 2, 3
 class Options:
     """Classify image files.
 
-    Images of another size than the model's are cropped to the middle square and resized with an antialiased bicubic
+    JPEG, PNG, WebP, BMP, GIF and TIFF are read. Images of another size than the model's are cropped to the middle square and resized with an antialiased bicubic
     filter; EXIF orientation is applied; transparency is laid on white. Where the folders of the images are named after
     classes, the accuracy is printed as well.
 
@@ -34,7 +34,7 @@ class Options:
     """
 
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH...")]
-    """Folders (searched recursively), files or quoted glob patterns; JPEG, PNG, WebP, BMP, GIF, TIFF."""
+    """Folders (searched recursively, links to folders not followed), files or quoted glob patterns."""
     model: str = DEFAULT_MODEL
     """Name of a model that ships with the package, or path of an .onnx file."""
     device: DeviceChoice = "auto"

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
-PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
-"""The execution provider of each device; ``auto`` takes the first that works."""
+PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
+    "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),  # float32 as on the CPU
+    "cpu": ("CPUExecutionProvider", {}),
+}
+"""The execution provider of each device and its options; ``auto`` takes the first that works."""
 
-_INSTALL = "install one of them: pip install 'cifar10-zoo[cpu]', or 'cifar10-zoo[gpu]' for NVIDIA GPUs"
+_INSTALL = "pip install onnxruntime, or 'onnxruntime-gpu[cuda,cudnn]' for NVIDIA GPUs"
 
 
 def open_session(model: Path, device: DeviceChoice) -> tuple[onnxruntime.InferenceSession, str]:
@@ -44,11 +47,11 @@ def open_session(model: Path, device: DeviceChoice) -> tuple[onnxruntime.Inferen
 
 def _open(model: Path, device: str) -> onnxruntime.InferenceSession:
     ort = _import_onnxruntime()
-    provider = PROVIDERS[device]
+    provider, provider_options = PROVIDERS[device]
     if provider not in ort.get_available_providers():
         raise DeviceError(
             f"--device {device}: this ONNX Runtime has no {provider}; for NVIDIA GPUs: pip uninstall onnxruntime, then "
-            "pip install 'cifar10-zoo[gpu]'"
+            "pip install 'onnxruntime-gpu[cuda,cudnn]'"
         )
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
@@ -59,7 +62,7 @@ def _open(model: Path, device: str) -> onnxruntime.InferenceSession:
     try:
         # enable_fallback=0: ONNX Runtime would otherwise go on with the CPU and say so on stdout.
         session: onnxruntime.InferenceSession = ort.InferenceSession(
-            model, options, providers=[provider], enable_fallback=0
+            model, options, providers=[(provider, provider_options)], enable_fallback=0
         )
     except Exception as error:  # its exceptions have no common base class
         if device == "cuda":
