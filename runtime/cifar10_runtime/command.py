@@ -25,9 +25,9 @@ EXIT_OK, EXIT_FATAL, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 2, 3
 class Options:
     """Classify image files.
 
-    JPEG, PNG, WebP, BMP, GIF and TIFF are read. Images of another size than the model's are cropped to the middle square and resized with an antialiased bicubic
-    filter; EXIF orientation is applied; transparency is laid on white. Where the folders of the images are named after
-    classes, the accuracy is printed as well.
+    JPEG, PNG, WebP, BMP, GIF and TIFF are read. Images of another size than the model's are cropped to the middle
+    square and resized with an antialiased bicubic filter; EXIF orientation is applied; transparency is laid on white.
+    Where the folders of the images are named after classes, the accuracy is printed as well.
 
     Exit status: 0 all classified, 3 some images could not be read (their rows have an error), 1 fatal error, 2 wrong
     usage, 130 interrupted.
