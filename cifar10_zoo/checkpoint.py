@@ -94,18 +94,13 @@ def save(state: TrainingState, folder: Path, dataset: str, classes: tuple[str, .
         "hyperparameters": json.dumps(asdict(state.hyperparameters)),
     }
     metadata["sha256"] = _digest(tensors, metadata)
-    path = path_of(folder, state.step)
+    path = folder / f"model.ckpt-{state.step}.safetensors"
     atomic.write_file(path, safetensors.torch.save(tensors, metadata))
     best = history.best_step(folder)
     for old in find(folder)[:-KEPT]:
         if old != path and _step(old) != best:
             old.unlink(missing_ok=True)
     return path
-
-
-def path_of(folder: Path, step: int) -> Path:
-    """Where the checkpoint of ``step`` belongs."""
-    return folder / f"model.ckpt-{step}.safetensors"
 
 
 def find(folder: Path) -> list[Path]:

@@ -24,6 +24,7 @@ from cifar10_zoo.cli import run
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.errors import CheckpointError, OptionError
 from cifar10_zoo.loss import LOSS_NAMES
+from cifar10_zoo.model import tutorial_name
 from cifar10_zoo.state import TrainingState
 
 Variables = Mapping[str, NDArray[Any]]
@@ -57,7 +58,7 @@ def convert(variables: Variables, hyperparameters: Hyperparameters) -> TrainingS
     state = TrainingState(hyperparameters)
     targets: dict[str, Tensor] = {}
     for name, parameter in state.model.named_parameters():
-        variable = name.replace(".weight", "/weights").replace(".bias", "/biases")
+        variable = tutorial_name(name)
         targets |= {variable: parameter, variable + _AVERAGE: state.averages.weights[name]}
     losses = {name + _LOSS_AVERAGE: value for name, value in zip(LOSS_NAMES, state.loss_averages.values, strict=True)}
     if losses.keys() & variables.keys():

@@ -9,6 +9,11 @@ IMAGE_SIZE = 24
 """Height and width in pixels of the images that the network takes: crops of the 32x32 originals."""
 
 
+def tutorial_name(parameter: str) -> str:
+    """The tutorial's name of a parameter: ``conv1.weight`` -> ``conv1/weights``."""
+    return parameter.replace(".weight", "/weights").replace(".bias", "/biases")
+
+
 class LocalResponseNorm(nn.Module):
     """Divides each value by ``(1 + 0.001/9 * sum of the squares of the 9 channels around it) ** 0.75``.
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cifar10_zoo.loss import LOSS_NAMES
+from cifar10_zoo.model import tutorial_name
 from cifar10_zoo.schedule import learning_rate
 from cifar10_zoo.state import TrainingState
 
@@ -67,7 +68,7 @@ class Summaries:
         self._writer.add_scalar("learning_rate", learning_rate(step, state.hyperparameters), step)
         self._writer.add_scalar("examples_per_sec", examples_per_sec, step)
         for name, parameter in state.model.named_parameters():
-            tag = name.replace(".weight", "/weights").replace(".bias", "/biases")
+            tag = tutorial_name(name)
             self._histogram(tag, parameter, step)
             if parameter.grad is not None:
                 self._histogram(f"{tag}/gradients", parameter.grad, step)

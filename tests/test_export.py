@@ -30,7 +30,7 @@ def session(model: onnx.ModelProto | Path) -> onnxruntime.InferenceSession:
 
 def test_golden_logits_from_raw_pixels(golden_folder: Path) -> None:
     reference = Reference(golden_folder)
-    model = build(reference.state().model.eval(), {})
+    model = build(reference.state().model.eval())
     logits, probabilities = session(model).run(None, {"images": reference.images_nhwc})
     golden = reference.arrays("forward")
     np.testing.assert_allclose(logits, golden["logits"], rtol=0, atol=GOLDEN_LOGIT_TOLERANCE)
@@ -94,7 +94,7 @@ def test_any_batch_gives_what_pytorch_gives(model_file: Path, train_dir: Path, b
 
 def test_verification_finds_a_wrong_weight(train_dir: Path) -> None:
     model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").averaged_model()
-    exported = build(model, {})
+    exported = build(model)
     verify(exported, model, None)
     with torch.no_grad():
         model.conv2.weight[0, 0, 0, 0] += 0.01
@@ -104,7 +104,7 @@ def test_verification_finds_a_wrong_weight(train_dir: Path) -> None:
 
 def test_verification_finds_wrong_names(train_dir: Path) -> None:
     model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").averaged_model()
-    exported = build(model, {})
+    exported = build(model)
     exported.graph.output[1].name = exported.graph.node[-1].output[0] = "probability"
     with pytest.raises(VerificationError, match="probability"):
         verify(exported, model, None)
@@ -113,7 +113,7 @@ def test_verification_finds_wrong_names(train_dir: Path) -> None:
 def test_verification_finds_one_image_of_another_class(train_dir: Path, synthetic_dir: Path) -> None:
     """A bias moved by just enough to change the answer for the closest call of the test images."""
     model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").averaged_model()
-    exported = build(model, {})
+    exported = build(model)
     test = dataset.load(synthetic_dir, "test")
     logits = predict(model, test.images)
     best, second = logits.topk(2, dim=1).values.T
@@ -127,8 +127,8 @@ def test_verification_finds_one_image_of_another_class(train_dir: Path, syntheti
 def test_a_failed_verification_leaves_no_file(
     train_dir: Path, synthetic_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def build_another(_: Cifar10Net, metadata: dict[str, str]) -> onnx.ModelProto:
-        return build(Cifar10Net(seed=99).eval(), metadata)
+    def build_another(_: Cifar10Net) -> onnx.ModelProto:
+        return build(Cifar10Net(seed=99).eval())
 
     monkeypatch.setattr(export_command, "build", build_another)
     with pytest.raises(VerificationError, match="differ from PyTorch by"):

@@ -1,12 +1,13 @@
 """The command behind export/to_onnx.py."""
 
+import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
 
-from cifar10_export.graph import build, describe
+from cifar10_export.graph import build
 from cifar10_export.verify import verify
 from cifar10_zoo import __version__, atomic, checkpoint, dataset
 from cifar10_zoo.errors import OptionError
@@ -37,18 +38,19 @@ def export(options: Options) -> None:
     if data is not None:
         saved.require_classes_of(data)
     model = saved.averaged_model()
-    metadata = describe(
-        saved.classes,
-        dataset=saved.dataset,
-        step=str(saved.step),
-        precision="fp32",
-        checkpoint_sha256=saved.sha256,
-        cifar10_zoo_version=__version__,
-    )
-    exported = build(model, metadata)
+    exported = build(model)
     accuracy = verify(exported, model, data)
+    metadata = {
+        "labels": json.dumps(saved.classes),
+        "dataset": saved.dataset,
+        "step": str(saved.step),
+        "precision": "fp32",
+        "checkpoint_sha256": saved.sha256,
+        "cifar10_zoo_version": __version__,
+    }
     if accuracy is not None:
-        onnx.helper.set_model_props(exported, metadata | {"test_accuracy": f"{accuracy:.4f}"})
+        metadata["test_accuracy"] = f"{accuracy:.4f}"
+    onnx.helper.set_model_props(exported, metadata)
     atomic.write_file(options.output, exported.SerializeToString())
     checked = "no test images at hand" if accuracy is None else f"precision @ 1 = {accuracy:.4f} on all test images"
     print(f"{options.output}: {saved.dataset}, step {saved.step}, equal to PyTorch, {checked}", file=sys.stderr)

@@ -2,10 +2,9 @@
 
 import contextlib
 import io
-import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import onnx
 import torch
@@ -38,8 +37,8 @@ class ServingGraph(nn.Module):
         return logits, logits.softmax(dim=1)
 
 
-def build(model: Cifar10Net, metadata: Mapping[str, str]) -> onnx.ModelProto:
-    """The serving graph of ``model`` as an ONNX model that carries ``metadata``: one file, any batch size."""
+def build(model: Cifar10Net) -> onnx.ModelProto:
+    """The serving graph of ``model`` as an ONNX model for any batch size, without metadata."""
     channels, height, width = IMAGE_SHAPE
     example = torch.zeros(2, height, width, channels, dtype=torch.uint8)
     graph = ServingGraph(model).eval()
@@ -57,14 +56,8 @@ def build(model: Cifar10Net, metadata: Mapping[str, str]) -> onnx.ModelProto:
     assert program is not None
     exported = program.model_proto
     _remove_traces_of_this_machine(exported)
-    onnx.helper.set_model_props(exported, dict(metadata))
     onnx.checker.check_model(exported, full_check=True)
     return exported
-
-
-def describe(labels: tuple[str, ...], **others: str) -> dict[str, str]:
-    """The metadata of a model: ``labels`` as a JSON list, everything else as it is."""
-    return {"labels": json.dumps(labels), **others}
 
 
 @contextlib.contextmanager

@@ -136,7 +136,7 @@ def _model_path(model: str | Path) -> Path:
     bundled = MODELS / f"{model}.onnx"
     if Path(model).name == str(model) and bundled.exists():
         return bundled
-    if Path(model).exists():
+    if Path(model).is_file():
         return Path(model)
     names = ", ".join(sorted(path.stem for path in MODELS.glob("*.onnx"))) or "none"
     raise ModelError(f"model {model} is neither a file nor a model that ships with the package ({names})")

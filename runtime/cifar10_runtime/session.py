@@ -29,12 +29,10 @@ def open_session(model: Path, device: DeviceChoice) -> tuple[onnxruntime.Inferen
     Raises:
         UsageError: there is no device of that name.
         DeviceError: ONNX Runtime is not installed, or the device cannot be used.
-        ModelError: the file is missing or is not a model that ONNX Runtime can run.
+        ModelError: the file is not a model that ONNX Runtime can run.
     """
     if device not in get_args(DeviceChoice):
         raise UsageError(f"device {device}: choose one of {', '.join(get_args(DeviceChoice))}")
-    if not model.is_file():
-        raise ModelError(f"model {model} is not a file")
     if device == "cpu":
         return _open(model, "cpu"), "cpu"
     try:
