@@ -1,7 +1,8 @@
 """Checkpoints: one safetensors file a step, written atomically and checksummed.
 
 Tensors: ``weights/NAME`` and ``averages/NAME`` for each parameter NAME of ``Cifar10Net``, float32, and
-``loss_averages`` [4] float32 in the order of ``loss.LOSS_NAMES``. Metadata, all text: ``format_version``, ``step``,
+``loss_averages`` [4] float32 in the order of ``loss.LOSS_NAMES``; with precision fp16, ``loss_scale`` [2] float32: the
+scale and the steps since it changed. Metadata, all text: ``format_version``, ``step``,
 ``dataset``, ``classes`` (JSON list), ``hyperparameters`` (JSON object) and ``sha256`` of all the rest.
 """
 
@@ -56,6 +57,10 @@ class Checkpoint:
         self._fill(dict(state.model.named_parameters()), "weights")
         self._fill(state.averages.weights, "averages")
         self._fill({"loss_averages": state.loss_averages.values}, "")
+        if state.scaler.is_enabled():
+            self._fill({"loss_scale": (scale := torch.zeros(2))}, "")
+            saved = {"scale": float(scale[0]), "_growth_tracker": int(scale[1])}
+            state.scaler.load_state_dict(state.scaler.state_dict() | saved)
         state.step = self.step
 
     def require_classes_of(self, data: Dataset) -> None:
@@ -85,6 +90,8 @@ def save(state: TrainingState, folder: Path, dataset: str, classes: tuple[str, .
     tensors = {f"weights/{name}": p.detach() for name, p in state.model.named_parameters()}
     tensors |= {f"averages/{name}": average for name, average in state.averages.weights.items()}
     tensors["loss_averages"] = state.loss_averages.values
+    if scaler := state.scaler.state_dict():
+        tensors["loss_scale"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float32)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {
         "format_version": FORMAT_VERSION,

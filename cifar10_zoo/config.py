@@ -1,8 +1,11 @@
 """Every number that shapes a training run, in one place."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from cifar10_zoo.errors import OptionError
+
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Hyperparameters:
     """Upper limit of the decay of the averaged weights, per step (MOVING_AVERAGE_DECAY)."""
     loss_average_decay: float = 0.9
     """Decay of the averaged losses, per step (_add_loss_summaries())."""
+    precision: Precision = "fp32"
+    """Type that layers compute in; the weights and their averages stay float32, and so does evaluation."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -47,6 +47,8 @@ class Options(DataOptions):
     device: DeviceChoice = "auto"
     """Where to compute; auto takes a CUDA GPU where there is one."""
     hyperparameters: Annotated[Hyperparameters, tyro.conf.arg(name="")] = field(default_factory=Hyperparameters)
+    use_fp16: bool = False
+    """The tutorial's spelling of --precision fp16."""
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "log_frequency", "save_checkpoint_secs"):
@@ -54,6 +56,8 @@ class Options(DataOptions):
                 raise OptionError(f"{flag(name)} must be above 0, not {getattr(self, name)}")
         if self.summary_frequency < 0:
             raise OptionError(f"--summary-frequency must be 0 or more, not {self.summary_frequency}")
+        if self.use_fp16:
+            object.__setattr__(self, "hyperparameters", replace(self.hyperparameters, precision="fp16"))
 
 
 def train(options: Options) -> TrainingState:
@@ -80,10 +84,12 @@ def train(options: Options) -> TrainingState:
 
 def _loop(options: Options, data: dataset.Dataset, state: TrainingState, stops: list[int]) -> None:
     """Take steps, log and save until ``options.max_steps`` or until ``stops`` holds a signal."""
-    where = state.loss_averages.values.device
     batch_size = state.hyperparameters.batch_size
-    batches = TrainingBatches(data, state.hyperparameters.seed, batch_size, where)
-    print(f"training on {len(data.images)} {data.name} images, device {where}, from step {state.step}", file=sys.stderr)
+    batches = TrainingBatches(data, state.hyperparameters.seed, batch_size, state.device)
+    print(
+        f"training on {len(data.images)} {data.name} images, device {state.device}, from step {state.step}",
+        file=sys.stderr,
+    )
     logged, summarized, saved = _Lap(state.step), _Lap(state.step), _Lap(state.step)
     writer = Summaries(options.train_dir, first_step=state.step) if options.summary_frequency else nullcontext()
     with writer as summaries:

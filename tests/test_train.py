@@ -16,6 +16,7 @@ from cifar10_zoo import checkpoint, dataset, history, train
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.errors import CheckpointError, TrainingError
 from cifar10_zoo.evaluate import precision_at_1
+from cifar10_zoo.state import TrainingState
 
 LINE = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: "
@@ -23,7 +24,7 @@ LINE = re.compile(
 )
 
 
-def options(data_dir: Path, train_dir: Path, max_steps: int, **hyperparameters: float) -> train.Options:
+def options(data_dir: Path, train_dir: Path, max_steps: int, **hyperparameters: object) -> train.Options:
     recipe = Hyperparameters(**{"batch_size": 16} | hyperparameters)  # type: ignore[arg-type]
     return train.Options(
         data_dir=data_dir, train_dir=train_dir, max_steps=max_steps, hyperparameters=recipe, device="cpu"
@@ -45,6 +46,31 @@ def test_resuming_gives_the_same_bits_as_never_stopping(synthetic_dir: Path, tmp
     assert whole.sha256 == parts.sha256
     for name, tensor in whole.tensors.items():
         assert torch.equal(tensor, parts.tensors[name]), name
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_low_precision_learns_and_resumes_exactly(synthetic_dir: Path, tmp_path: Path, precision: str) -> None:
+    """With fp16, the loss scale is part of the state."""
+    wanted = {"precision": precision, "batch_size": 32}
+    whole = train.train(options(synthetic_dir, tmp_path / "whole", 30, **wanted))
+    for stop in (1, 12, 30):
+        parts = train.train(options(synthetic_dir, tmp_path / "parts", stop, **wanted))
+    assert newest(tmp_path / "whole").sha256 == newest(tmp_path / "parts").sha256
+    assert whole.scaler.state_dict() == parts.scaler.state_dict()
+    full = train.train(options(synthetic_dir, tmp_path / "fp32", 30, batch_size=32))
+    difference, change = (
+        torch.cat([(p - q).flatten() for p, q in zip(state.model.parameters(), full.model.parameters(), strict=True)])
+        for state in (whole, TrainingState(full.hyperparameters))
+    )
+    assert 0 < difference.norm() < 0.5 * change.norm(), "close to float32, and not the same"
+
+
+def test_use_fp16_is_the_tutorials_spelling(synthetic_dir: Path, tmp_path: Path) -> None:
+    words = ("--data-dir", synthetic_dir, "--train-dir", tmp_path, "--max-steps", 2, "--batch-size", 8, "--use_fp16")
+    result = zoo("train", *words)
+    assert result.returncode == 0, result.stderr
+    assert newest(tmp_path).hyperparameters.precision == "fp16"
+    assert "loss_scale" in newest(tmp_path).tensors
 
 
 def test_a_finished_run_is_left_alone(train_dir: Path, synthetic_dir: Path) -> None:
