@@ -11,6 +11,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cifar10_zoo.config import Precision
 from cifar10_zoo.model import Cifar10Net
 
 ROUNDS = 30
@@ -56,10 +57,14 @@ class PlainNet(Cifar10Net):
         self.norm2 = nn.LocalResponseNorm(9, alpha=0.001, beta=0.75, k=1.0)  # type: ignore[assignment]
 
 
-def plain_step(model: PlainNet, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:
+def plain_step(
+    model: PlainNet, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, precision: Precision
+) -> None:
     """A training step as most would write it, without the averages of weights and losses that ours keeps."""
     optimizer.zero_grad()
-    loss = F.cross_entropy(model(images), labels)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        logits = model(images)
+    loss = F.cross_entropy(logits.float(), labels)
     loss = loss + 0.002 * (model.local3.weight.square().sum() + model.local4.weight.square().sum())
     loss.backward()
     optimizer.step()

@@ -1,14 +1,17 @@
 """The whole training step, input pipeline and averages included, against a plain port fed with ready batches."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from peers import PlainNet, compare, median_seconds, plain_step
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.config import Hyperparameters, Precision
 from cifar10_zoo.dataset import Dataset
 from cifar10_zoo.inputs import TrainingBatches
 from cifar10_zoo.state import TrainingState
+from cifar10_zoo.summaries import Summaries
 
 BATCH_SIZE = 128
 CPU = torch.device("cpu")
@@ -24,17 +27,34 @@ def batches() -> TrainingBatches:
 
 
 @pytest.mark.benchmark(group="training step")
-def test_training_step(benchmark: BenchmarkFixture, batches: TrainingBatches) -> None:
-    state = TrainingState(Hyperparameters(batch_size=BATCH_SIZE, initial_learning_rate=0.01))
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_step(benchmark: BenchmarkFixture, batches: TrainingBatches, precision: Precision) -> None:
+    recipe = Hyperparameters(batch_size=BATCH_SIZE, initial_learning_rate=0.01, precision=precision)
+    state = TrainingState(recipe)
     plain = PlainNet()
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.01)
     images, labels = batches.batch(0)
     compare(
         benchmark,
         ours=lambda: state.train_step(*batches.batch(state.step)),
-        peer=lambda: plain_step(plain, optimizer, images, labels),
+        peer=lambda: plain_step(plain, optimizer, images, labels, precision),
         images=BATCH_SIZE,
     )
+
+
+@pytest.mark.benchmark(group="training step")
+def test_summaries(benchmark: BenchmarkFixture, batches: TrainingBatches, tmp_path: Path) -> None:
+    """What all summaries of one step take: paid once every 100 steps."""
+    state = TrainingState(Hyperparameters(batch_size=BATCH_SIZE))
+    images, labels = batches.batch(0)
+    losses = state.train_step(images, labels)
+    with Summaries(tmp_path) as summaries:
+
+        def write() -> None:
+            summaries.batch(0, images, state.activations(images))
+            summaries.training(0, state, losses, 1.0)
+
+        benchmark.pedantic(write, rounds=30, warmup_rounds=3)
 
 
 @pytest.mark.benchmark(group="training step")

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cifar10_zoo import checkpoint, history
+from cifar10_zoo import checkpoint, curves, history
 from cifar10_zoo.checkpoint import Checkpoint
 from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.dataset import Dataset
@@ -96,6 +96,7 @@ def _evaluate_once(saved: Checkpoint, data: Dataset, where: torch.device, option
     print(f"{datetime.now()}: precision @ 1 = {precision:.3f}", flush=True)
     row = Evaluation(saved.step, options.eval_data, len(data.images), precision)
     history.record(options.checkpoint_dir, row)
+    curves.draw(options.checkpoint_dir)
     with Summaries(options.eval_dir or options.checkpoint_dir / "eval") as summaries, torch.no_grad():
         images = evaluation_images(data.images[:BATCH_SIZE].to(where))
         summaries.batch(saved.step, images, model.activations(images))

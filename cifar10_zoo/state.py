@@ -25,7 +25,7 @@ class TrainingState:
         self.model = Cifar10Net(hyperparameters.seed).to(device)
         self.averages = WeightAverages(self.model, hyperparameters.moving_average_decay)
         self.loss_averages = LossAverages(hyperparameters.loss_average_decay, device)
-        # Each step sets the learning rate. Fused, a step on which the loss scale overflows is skipped on the GPU itself.
+        # Each step sets the learning rate. Fused, a step whose scaled gradients overflow is skipped on the GPU itself.
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0, fused=self.device.type == "cuda")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=hyperparameters.precision == "fp16")
 

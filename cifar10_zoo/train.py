@@ -8,11 +8,9 @@ Continues from the newest checkpoint in --train-dir. Source: ``cifar10_train.py`
 import math
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -20,12 +18,14 @@ from typing import Annotated
 import tyro
 from filelock import FileLock, Timeout
 
-from cifar10_zoo import checkpoint, dataset
+from cifar10_zoo import checkpoint, curves, dataset, history
 from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.config import Hyperparameters, flag
 from cifar10_zoo.device import DeviceChoice, choose_device
 from cifar10_zoo.errors import CheckpointError, OptionError, TrainingError
 from cifar10_zoo.inputs import TrainingBatches
+from cifar10_zoo.progress import Lap, Progress
+from cifar10_zoo.schedule import learning_rate
 from cifar10_zoo.state import TrainingState
 from cifar10_zoo.summaries import Summaries
 
@@ -86,13 +86,14 @@ def _loop(options: Options, data: dataset.Dataset, state: TrainingState, stops: 
     """Take steps, log and save until ``options.max_steps`` or until ``stops`` holds a signal."""
     batch_size = state.hyperparameters.batch_size
     batches = TrainingBatches(data, state.hyperparameters.seed, batch_size, state.device)
+    first = state.step
     print(
-        f"training on {len(data.images)} {data.name} images, device {state.device}, from step {state.step}",
-        file=sys.stderr,
+        f"training on {len(data.images)} {data.name} images, device {state.device}, from step {first}", file=sys.stderr
     )
-    logged, summarized, saved = _Lap(state.step), _Lap(state.step), _Lap(state.step)
-    writer = Summaries(options.train_dir, first_step=state.step) if options.summary_frequency else nullcontext()
-    with writer as summaries:
+    summarized, saved = Lap(first), Lap(first)
+    losses_on_file = history.Losses(options.train_dir, first)
+    writer = Summaries(options.train_dir, first_step=first) if options.summary_frequency else nullcontext()
+    with writer as summaries, Progress(first, options.max_steps, batch_size) as progress:
         while state.step < options.max_steps and not stops:
             step = state.step  # as the tutorial counts: the loss of step 0 is that of the initial weights
             images, labels = batches.batch(step)
@@ -102,33 +103,21 @@ def _loop(options: Options, data: dataset.Dataset, state: TrainingState, stops: 
             losses = state.train_step(images, labels)
             if due:
                 due.training(step, state, losses, summarized.steps_per_second(state.step) * batch_size)
-            if step % options.log_frequency == 0:
-                _require_finite(loss := float(losses[-1]), step, options.train_dir)
-                try:
-                    _log(step, loss, logged.steps_per_second(state.step), batch_size)
-                except OSError:  # nobody reads the console any more
-                    stops.append(signal.SIGPIPE)
+            try:
+                if step % options.log_frequency == 0:
+                    loss = float(losses[-1])
+                    _require_finite(loss, step, options.train_dir)
+                    losses_on_file.add(history.Loss(step, loss, learning_rate(step, state.hyperparameters)))
+                    progress.report(step, loss, state.step)
+                progress.advance()
+            except OSError:  # nobody reads the console any more
+                stops.append(signal.SIGPIPE)
             if saved.seconds() > options.save_checkpoint_secs:
-                _save(state, data, options.train_dir)
-                saved = _Lap(state.step)
+                _save(state, data, losses_on_file, options.train_dir)
+                saved = Lap(state.step)
     if state.step > saved.step:
-        _save(state, data, options.train_dir)
-
-
-class _Lap:
-    """The time since a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step, self.start = step, time.monotonic()
-
-    def seconds(self) -> float:
-        return time.monotonic() - self.start
-
-    def steps_per_second(self, step: int) -> float:
-        """The speed from the last step to this one; the next lap begins here."""
-        speed = (step - self.step) / max(self.seconds(), 1e-9)
-        self.step, self.start = step, time.monotonic()
-        return speed
+        _save(state, data, losses_on_file, options.train_dir)
+    curves.draw(options.train_dir)
 
 
 @contextmanager
@@ -162,8 +151,9 @@ def _resume(options: Options, data: dataset.Dataset, state: TrainingState) -> Tr
     return state
 
 
-def _save(state: TrainingState, data: dataset.Dataset, train_dir: Path) -> None:
+def _save(state: TrainingState, data: dataset.Dataset, losses: history.Losses, train_dir: Path) -> None:
     _require_finite(float(sum(p.detach().sum() for p in state.model.parameters())), state.step, train_dir)
+    losses.save()
     checkpoint.save(state, train_dir, data.name, data.classes)
 
 
@@ -172,12 +162,6 @@ def _require_finite(value: float, step: int, train_dir: Path) -> None:
     if not math.isfinite(value):
         last_good = checkpoint.latest(train_dir) or "none"
         raise TrainingError(f"model diverged: loss or weights are {value} at step {step}; last checkpoint: {last_good}")
-
-
-def _log(step: int, loss: float, steps_per_second: float, batch_size: int) -> None:
-    """The tutorial's line on the console."""
-    speed = f"{steps_per_second * batch_size:.1f} examples/sec; {1 / steps_per_second:.3f} sec/batch"
-    print(f"{datetime.now()}: step {step}, loss = {loss:.2f} ({speed})", flush=True)
 
 
 @contextmanager

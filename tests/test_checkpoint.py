@@ -100,7 +100,7 @@ def test_the_best_one_stays(state: TrainingState, tmp_path: Path) -> None:
     for step, precision in ((1, 0.5), (2, 0.7), (3, 0.6), (4, 0.7 - 1e-9)):
         history.record(tmp_path, Evaluation(step, "test", 10_000, precision))
     history.record(tmp_path, Evaluation(4, "train_eval", 50_000, 0.99))
-    with open(tmp_path / history.FILE_NAME, "a", encoding="utf-8") as file:
+    with open(tmp_path / history.EVALUATIONS, "a", encoding="utf-8") as file:
         file.write("9,test\n")  # a damaged row
     for state.step in range(1, 10):
         checkpoint.save(state, tmp_path, *DATA)

@@ -1,18 +1,22 @@
 """The training command: it learns, resumes exactly, and refuses what would spoil a run."""
 
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from command_line import assert_fails_cleanly, zoo
 from kill_training import kill_and_compare
 
-from cifar10_zoo import checkpoint, dataset, history, train
+from cifar10_zoo import checkpoint, curves, dataset, history, train
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.errors import CheckpointError, TrainingError
 from cifar10_zoo.evaluate import precision_at_1
@@ -24,10 +28,16 @@ LINE = re.compile(
 )
 
 
-def options(data_dir: Path, train_dir: Path, max_steps: int, **hyperparameters: object) -> train.Options:
-    recipe = Hyperparameters(**{"batch_size": 16} | hyperparameters)  # type: ignore[arg-type]
+def options(
+    data_dir: Path, train_dir: Path, max_steps: int, *, log_frequency: int = 10, **hyperparameters: Any
+) -> train.Options:
     return train.Options(
-        data_dir=data_dir, train_dir=train_dir, max_steps=max_steps, hyperparameters=recipe, device="cpu"
+        data_dir=data_dir,
+        train_dir=train_dir,
+        max_steps=max_steps,
+        log_frequency=log_frequency,
+        hyperparameters=Hyperparameters(**{"batch_size": 16} | hyperparameters),
+        device="cpu",
     )
 
 
@@ -51,7 +61,7 @@ def test_resuming_gives_the_same_bits_as_never_stopping(synthetic_dir: Path, tmp
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_low_precision_learns_and_resumes_exactly(synthetic_dir: Path, tmp_path: Path, precision: str) -> None:
     """With fp16, the loss scale is part of the state."""
-    wanted = {"precision": precision, "batch_size": 32}
+    wanted: dict[str, Any] = {"precision": precision, "batch_size": 32}
     whole = train.train(options(synthetic_dir, tmp_path / "whole", 30, **wanted))
     for stop in (1, 12, 30):
         parts = train.train(options(synthetic_dir, tmp_path / "parts", stop, **wanted))
@@ -71,6 +81,47 @@ def test_use_fp16_is_the_tutorials_spelling(synthetic_dir: Path, tmp_path: Path)
     assert result.returncode == 0, result.stderr
     assert newest(tmp_path).hyperparameters.precision == "fp16"
     assert "loss_scale" in newest(tmp_path).tensors
+
+
+def test_losses_and_curves_lie_beside_the_checkpoints(synthetic_dir: Path, tmp_path: Path) -> None:
+    """Rows of steps that a kill has undone go; the picture is drawn when training ends, again on evaluation."""
+    run = partial(options, synthetic_dir, tmp_path, log_frequency=2)
+    train.train(run(4))
+    (tmp_path / history.LOSSES).open("a").write("6,1.0,0.1\nnonsense\n")
+    train.train(run(7))
+    rows = history.losses(tmp_path)
+    assert [row.step for row in rows] == [0, 2, 4, 6]
+    assert all(row.learning_rate == 0.1 and 4 < row.total_loss < 5 for row in rows)
+    picture = tmp_path / curves.FILE_NAME
+    trained = picture.read_bytes()
+    assert trained.startswith(b"\x89PNG")
+    words = ("--data-dir", synthetic_dir, "--checkpoint-dir", tmp_path, "--run-once", "--device", "cpu")
+    assert zoo("evaluate", *words).returncode == 0
+    assert picture.read_bytes() != trained, "now with a point of precision"
+
+
+def test_a_terminal_shows_a_bar(synthetic_dir: Path, tmp_path: Path) -> None:
+    """On a pseudo-terminal: loss, images/s and the time left instead of the tutorial's lines."""
+    words = ["--data-dir", synthetic_dir, "--train-dir", tmp_path, "--max-steps", 30, "--batch-size", 16]
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
+    command = [sys.executable, "-m", "cifar10_zoo.train", *map(str, words)]
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE) as process:
+        os.close(theirs)
+        shown = b""
+        while part := _read_terminal(ours):
+            shown += part
+    os.close(ours)
+    assert process.returncode == 0
+    assert re.search(r"30/30 \[.*loss \d\.\d\d, \d+ images/s", shown.decode())
+    assert "examples/sec" not in shown.decode()
+
+
+def _read_terminal(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # how Linux says that the other side has closed it
+        return b""
 
 
 def test_a_finished_run_is_left_alone(train_dir: Path, synthetic_dir: Path) -> None:
@@ -104,7 +155,7 @@ def test_the_command_learns_and_evaluates(synthetic_dir: Path, tmp_path: Path) -
     assert "step 150, 10000 synthetic images" in result.stderr
     exact = precision_at_1(newest(tmp_path).averaged_model(), dataset.load(synthetic_dir, "test"))
     assert precision[1] == f"{exact:.3f}"
-    assert history.read(tmp_path) == [history.Evaluation(150, "test", 10_000, exact)]
+    assert history.evaluations(tmp_path) == [history.Evaluation(150, "test", 10_000, exact)]
 
 
 def test_train_eval_evaluates_the_training_images(synthetic_dir: Path, train_dir: Path) -> None:
@@ -184,7 +235,7 @@ def test_divergence_stops_and_saves_nothing(synthetic_dir: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(("name", "value"), [("seed", 1), ("batch_size", 17), ("weight_decay", 0.1)])
 def test_resuming_with_another_recipe_is_refused(synthetic_dir: Path, train_dir: Path, name: str, value: float) -> None:
-    changed = {"batch_size": 64, name: value}
+    changed: dict[str, Any] = {"batch_size": 64, name: value}
     with pytest.raises(CheckpointError, match=f"--{name.replace('_', '-')} .*, not {value}"):
         train.train(options(synthetic_dir, train_dir, 70, **changed))
 
