@@ -49,16 +49,14 @@ class Checkpoint:
     def averaged_model(self) -> Cifar10Net:
         """The network with the averaged weights, for evaluation and export; on the CPU."""
         model = Cifar10Net()
-        self._fill(dict(model.named_parameters()), "averages")
+        self._fill({f"averages/{name}": parameter for name, parameter in model.named_parameters()})
         return model.eval()
 
     def restore(self, state: TrainingState) -> None:
         """Put everything into ``state``, so that training goes on as if it had never stopped."""
-        self._fill(dict(state.model.named_parameters()), "weights")
-        self._fill(state.averages.weights, "averages")
-        self._fill({"loss_averages": state.loss_averages.values}, "")
+        self._fill(state.tensors())
         if state.scaler.is_enabled():
-            self._fill({"loss_scale": (scale := torch.zeros(2))}, "")
+            self._fill({"loss_scale": (scale := torch.zeros(2))})
             saved = {"scale": float(scale[0]), "_growth_tracker": int(scale[1])}
             state.scaler.load_state_dict(state.scaler.state_dict() | saved)
         state.step = self.step
@@ -72,9 +70,8 @@ class Checkpoint:
             raise CheckpointError(f"{self.path} was trained on {ours}, not {theirs}: name the --data-dir that fits")
 
     @torch.no_grad()
-    def _fill(self, targets: dict[str, Tensor], group: str) -> None:
-        for name, target in targets.items():
-            key = f"{group}/{name}" if group else name
+    def _fill(self, targets: dict[str, Tensor]) -> None:
+        for key, target in targets.items():
             tensor = self.tensors.get(key)
             if tensor is None or tensor.shape != target.shape:
                 found = "is missing" if tensor is None else f"has shape {list(tensor.shape)}"
@@ -87,9 +84,7 @@ def save(state: TrainingState, folder: Path, dataset: str, classes: tuple[str, .
 
     Older checkpoints are deleted but for the ``KEPT`` newest and the one that evaluated best.
     """
-    tensors = {f"weights/{name}": p.detach() for name, p in state.model.named_parameters()}
-    tensors |= {f"averages/{name}": average for name, average in state.averages.weights.items()}
-    tensors["loss_averages"] = state.loss_averages.values
+    tensors = state.tensors()
     if scaler := state.scaler.state_dict():
         tensors["loss_scale"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float32)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}

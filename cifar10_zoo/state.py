@@ -57,6 +57,12 @@ class TrainingState:
         self.loss_averages.update(values)
         return values.detach()
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, averaged weights and averaged losses, by their names in a checkpoint."""
+        weights = {f"weights/{name}": p.detach() for name, p in self.model.named_parameters()}
+        averages = {f"averages/{name}": average for name, average in self.averages.weights.items()}
+        return weights | averages | {"loss_averages": self.loss_averages.values}
+
     @torch.no_grad()
     def activations(self, images: Tensor) -> dict[str, Tensor]:
         """What ``Cifar10Net.activations`` gives with the weights of now."""

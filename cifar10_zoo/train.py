@@ -17,6 +17,7 @@ from typing import Annotated
 
 import tyro
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from cifar10_zoo import checkpoint, curves, dataset, history
 from cifar10_zoo.cli import DataOptions, run
@@ -47,6 +48,8 @@ class Options(DataOptions):
     device: DeviceChoice = "auto"
     """Where to compute; auto takes a CUDA GPU where there is one."""
     hyperparameters: Annotated[Hyperparameters, tyro.conf.arg(name="")] = field(default_factory=Hyperparameters)
+    log_device_placement: bool = False
+    """Print where the data set, the weights and the averages lie."""
     use_fp16: bool = False
     """The tutorial's spelling of --precision fp16."""
 
@@ -87,9 +90,10 @@ def _loop(options: Options, data: dataset.Dataset, state: TrainingState, stops: 
     batch_size = state.hyperparameters.batch_size
     batches = TrainingBatches(data, state.hyperparameters.seed, batch_size, state.device)
     first = state.step
-    print(
-        f"training on {len(data.images)} {data.name} images, device {state.device}, from step {first}", file=sys.stderr
-    )
+    what = f"{len(data.images)} {data.name} images, device {state.device}, {state.hyperparameters.precision}"
+    print(f"training on {what}, from step {first}", file=sys.stderr)
+    if options.log_device_placement:
+        _log_devices({"images": batches.images, "labels": batches.labels} | state.tensors())
     summarized, saved = Lap(first), Lap(first)
     losses_on_file = history.Losses(options.train_dir, first)
     writer = Summaries(options.train_dir, first_step=first) if options.summary_frequency else nullcontext()
@@ -149,6 +153,11 @@ def _resume(options: Options, data: dataset.Dataset, state: TrainingState) -> Tr
         raise CheckpointError(f"{saved.path} was trained with {', '.join(changed)}: {advice}")
     saved.restore(state)
     return state
+
+
+def _log_devices(tensors: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        print(f"{name}: {tensor.dtype} {list(tensor.shape)} on {tensor.device}", file=sys.stderr)
 
 
 def _save(state: TrainingState, data: dataset.Dataset, losses: history.Losses, train_dir: Path) -> None:

@@ -75,10 +75,11 @@ def test_low_precision_learns_and_resumes_exactly(synthetic_dir: Path, tmp_path:
     assert 0 < difference.norm() < 0.5 * change.norm(), "close to float32, and not the same"
 
 
-def test_use_fp16_is_the_tutorials_spelling(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_the_tutorials_use_fp16_and_log_device_placement(synthetic_dir: Path, tmp_path: Path) -> None:
     words = ("--data-dir", synthetic_dir, "--train-dir", tmp_path, "--max-steps", 2, "--batch-size", 8, "--use_fp16")
-    result = zoo("train", *words)
+    result = zoo("train", *words, "--log_device_placement", "--device", "cpu")
     assert result.returncode == 0, result.stderr
+    assert "\nweights/conv1.weight: torch.float32 [64, 3, 5, 5] on cpu\n" in result.stderr
     assert newest(tmp_path).hyperparameters.precision == "fp16"
     assert "loss_scale" in newest(tmp_path).tensors
 
