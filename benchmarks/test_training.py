@@ -23,7 +23,7 @@ def batches() -> TrainingBatches:
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8, generator=random)
     labels = torch.randint(0, 10, (50_000,), generator=random)
-    return TrainingBatches(Dataset("custom", (), images, labels), 0, BATCH_SIZE, CPU)
+    return TrainingBatches(Dataset("custom", (), images, labels), Hyperparameters(batch_size=BATCH_SIZE), CPU)
 
 
 @pytest.mark.benchmark(group="training step")

@@ -13,19 +13,13 @@ def averaging_decay(step: int, limit: float) -> float:
 
 
 class WeightAverages:
-    """A moving average of each parameter of ``model``; starts equal to the parameters.
+    """A moving average of each tensor of ``model`` that a checkpoint holds; starts equal to it."""
 
-    Args:
-        decay: upper limit of the decay per step.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.weights: dict[str, Tensor] = {name: p.detach().clone() for name, p in model.named_parameters()}
+    def __init__(self, model: nn.Module) -> None:
+        self.weights: dict[str, Tensor] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Take in the parameters of ``model`` after update number ``step`` (from 1)."""
-        share = 1 - averaging_decay(step, self.decay)
-        for name, parameter in model.named_parameters():
-            self.weights[name].lerp_(parameter, share)
+    def update(self, model: nn.Module, share: Tensor) -> None:
+        """Take in the weights of ``model`` after an update; ``share`` (a scalar) is 1 minus the decay."""
+        for name, tensor in model.state_dict().items():
+            self.weights[name].lerp_(tensor, share)

@@ -1,8 +1,9 @@
 """Checkpoints: one safetensors file a step, written atomically and checksummed.
 
 Tensors: ``weights/NAME`` and ``averages/NAME`` for each parameter NAME of ``Cifar10Net``, float32, and
-``loss_averages`` [4] float32 in the order of ``loss.LOSS_NAMES``; with precision fp16, ``loss_scale`` [2] float32: the
-scale and the steps since it changed. Metadata, all text: ``format_version``, ``step``,
+``loss_averages`` [4] float32 in the order of ``loss.LOSS_NAMES``; with momentum, ``momentum/NAME``; with batch
+normalization, the names of ``NormalizedNet`` instead, running statistics included; with precision fp16, ``loss_scale``
+[2] float32: the scale and the steps since it changed. Metadata, all text: ``format_version``, ``step``,
 ``dataset``, ``classes`` (JSON list), ``hyperparameters`` (JSON object) and ``sha256`` of all the rest.
 """
 
@@ -23,7 +24,7 @@ from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.dataset import Dataset
 from cifar10_zoo.errors import CheckpointError
 from cifar10_zoo.model import Cifar10Net
-from cifar10_zoo.state import TrainingState
+from cifar10_zoo.state import TrainingState, new_model
 
 FORMAT_VERSION = "1"
 KEPT = 5
@@ -48,9 +49,9 @@ class Checkpoint:
 
     def averaged_model(self) -> Cifar10Net:
         """The network with the averaged weights, for evaluation and export; on the CPU."""
-        model = Cifar10Net()
-        self._fill({f"averages/{name}": parameter for name, parameter in model.named_parameters()})
-        return model.eval()
+        model = new_model(self.hyperparameters)
+        self._fill({f"averages/{name}": tensor for name, tensor in model.state_dict().items()})
+        return model.folded().eval()
 
     def restore(self, state: TrainingState) -> None:
         """Put everything into ``state``, so that training goes on as if it had never stopped."""

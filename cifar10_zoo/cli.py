@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -28,14 +28,17 @@ class DataOptions:
         return dataset.load(self.data_dir, split, self.data_url)
 
 
-def run(command: Callable[[Options], object], options_type: type[Options]) -> None:
+def run(command: Callable[[Options], object], options_type: type[Options], default: Any = tyro.MISSING_NONPROP) -> None:
     """Parse the command line into ``options_type`` and call ``command`` with it.
+
+    Args:
+        default: what the flags that are not given are taken from, instead of the defaults of ``options_type``.
 
     Both ``--batch-size`` and the tutorial's ``--batch_size`` are accepted. Exit status: 0 done, 1 an error that the
     message on stderr explains, 2 wrong usage, 130 interrupted.
     """
     try:
-        command(tyro.cli(options_type, prog=_program()))
+        command(tyro.cli(options_type, prog=_program(), default=default))
     except (ZooError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, OptionError) else 1)

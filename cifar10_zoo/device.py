@@ -1,5 +1,6 @@
 """Choice of the device to compute on."""
 
+import os
 from typing import Literal
 
 import torch
@@ -19,5 +20,11 @@ def choose_device(device: DeviceChoice) -> torch.device:
         raise DeviceError("--device cuda: this PyTorch finds no CUDA GPU; use --device cpu, or check nvidia-smi")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        return torch.device("cpu")
     torch.backends.cudnn.allow_tf32 = False  # float32 as on the CPU
-    return torch.device(device)
+    number = int(os.environ.get("LOCAL_RANK", "0"))  # torchrun's: each process has a GPU of its own
+    if number >= torch.cuda.device_count():
+        raise DeviceError(f"process {number + 1} of this machine has no GPU: it has {torch.cuda.device_count()}")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.dataset import Dataset
 from cifar10_zoo.model import IMAGE_SIZE
 
@@ -37,21 +38,31 @@ class Distortions:
 
     def to(self, device: torch.device) -> "Distortions":
         """The same on ``device``."""
-        return Distortions(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return Distortions(*(_to(device, tensor) for tensor in self.tensors()))
+
+    def tensors(self) -> list[Tensor]:
+        """All fields, in their order."""
+        return [getattr(self, field.name) for field in fields(self)]
 
 
-def draw_distortions(seed: int, step: int, batch_size: int, image_size: int) -> Distortions:
-    """The distortions of the batch of ``step`` for square images of ``image_size`` pixels, on the CPU."""
+def draw_distortions(seed: int, step: int, batch_size: int, image_size: int, colors: bool = True) -> Distortions:
+    """The distortions of the batch of ``step`` for square images of ``image_size`` pixels, on the CPU.
+
+    Args:
+        colors: whether brightness and contrast are distorted; else all images have a brightness of 0, a contrast of 1.
+    """
     random = _generator(seed, _DISTORTIONS, step)
     offsets = random.integers(0, image_size - IMAGE_SIZE, size=(2, batch_size), endpoint=True)
     flip, brightness, contrast = random.random((3, batch_size), dtype=np.float32)
     low, high = CONTRAST_RANGE
+    brightness = brightness * (2 * MAX_BRIGHTNESS_DELTA) - MAX_BRIGHTNESS_DELTA if colors else np.zeros_like(brightness)
+    contrast = contrast * (high - low) + low if colors else np.ones_like(contrast)
     return Distortions(
         y=torch.from_numpy(offsets[0]),
         x=torch.from_numpy(offsets[1]),
         flip=torch.from_numpy(flip < 0.5),
-        brightness=torch.from_numpy(brightness * (2 * MAX_BRIGHTNESS_DELTA) - MAX_BRIGHTNESS_DELTA),
-        contrast=torch.from_numpy(contrast * (high - low) + low),
+        brightness=torch.from_numpy(brightness),
+        contrast=torch.from_numpy(contrast),
     )
 
 
@@ -109,23 +120,36 @@ def evaluation_images(images: Tensor) -> Tensor:
 
 
 class TrainingBatches:
-    """The endless sequence of training batches of a data set.
+    """The endless sequence of training batches of a data set, on the device that trains.
 
     Every image comes once an epoch, in an order of its own for each epoch. A batch may span two epochs.
     """
 
-    def __init__(self, data: Dataset, seed: int, batch_size: int, device: torch.device) -> None:
+    def __init__(self, data: Dataset, hyperparameters: Hyperparameters, device: torch.device) -> None:
         self.images = data.images.to(device)
         self.labels = data.labels.to(device)
-        self.seed = seed
-        self.batch_size = batch_size
+        self.hyperparameters = hyperparameters
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images [batch_size, 3, 24, 24] float32, distorted, and labels [batch_size] int64 of ``step`` (from 0)."""
-        device = self.images.device
-        index = batch_indices(self.seed, step, self.batch_size, len(self.images)).to(device)
-        distortions = draw_distortions(self.seed, step, self.batch_size, self.images.shape[-1])
-        return distort(self.images[index], distortions.to(device)), self.labels[index]
+    def batch(self, number: int) -> tuple[Tensor, Tensor]:
+        """Images [batch_size, 3, 24, 24] float32, distorted, and labels [batch_size] int64 of batch ``number``."""
+        return self.assemble(self.draw(number))
+
+    def draw(self, number: int) -> tuple[Tensor, Distortions]:
+        """What chance decides of a batch: which images [batch_size] int64, and what happens to each."""
+        seed, size = self.hyperparameters.seed, self.hyperparameters.batch_size
+        index = batch_indices(seed, number, size, len(self.images))
+        distortions = draw_distortions(seed, number, size, self.images.shape[-1], self.hyperparameters.distort_colors)
+        return _to(self.images.device, index), distortions.to(self.images.device)
+
+    def assemble(self, drawn: tuple[Tensor, Distortions]) -> tuple[Tensor, Tensor]:
+        """The batch that was drawn; all of it happens on the device."""
+        index, distortions = drawn
+        return distort(self.images[index], distortions), self.labels[index]
+
+
+def _to(device: torch.device, tensor: Tensor) -> Tensor:
+    """``tensor`` on ``device``; the copy to a GPU waits for nothing."""
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def batch_indices(seed: int, step: int, batch_size: int, count: int) -> Tensor:

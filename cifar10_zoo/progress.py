@@ -4,7 +4,6 @@ import sys
 import time
 from contextlib import suppress
 from datetime import datetime
-from types import TracebackType
 
 from tqdm import tqdm
 
@@ -32,21 +31,19 @@ class Progress:
     Args:
         step: the step that training goes on from.
         max_steps: the step at which it ends.
+        batch_size: images that each process takes a step.
+        processes: how many there are.
     """
 
-    def __init__(self, step: int, max_steps: int, batch_size: int) -> None:
+    def __init__(self, step: int, max_steps: int, batch_size: int, processes: int) -> None:
         self._lap = Lap(step)
-        self._batch_size = batch_size
+        self._batch_size, self._processes = batch_size, processes
         self._bar = None
         if sys.stdout.isatty():
             self._bar = tqdm(initial=step, total=max_steps, unit="step", file=sys.stdout, dynamic_ncols=True)
 
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Leave the console to others."""
         if self._bar is not None:
             with suppress(OSError):  # the terminal may be gone
                 self._bar.close()
@@ -58,9 +55,10 @@ class Progress:
 
     def report(self, step: int, loss: float, completed: int) -> None:
         """Tell the loss of ``step``, and the speed since the last report at ``completed`` steps."""
-        speed = self._lap.steps_per_second(completed)
+        batches_per_second = self._lap.steps_per_second(completed) * self._processes
+        images_per_second = batches_per_second * self._batch_size
         if self._bar is None:
-            rates = f"{speed * self._batch_size:.1f} examples/sec; {1 / speed:.3f} sec/batch"
+            rates = f"{images_per_second:.1f} examples/sec; {1 / batches_per_second:.3f} sec/batch"
             print(f"{datetime.now()}: step {step}, loss = {loss:.2f} ({rates})", flush=True)
         else:
-            self._bar.set_postfix_str(f"loss {loss:.2f}, {speed * self._batch_size:.0f} images/s", refresh=False)
+            self._bar.set_postfix_str(f"loss {loss:.2f}, {images_per_second:.0f} images/s", refresh=False)

@@ -44,6 +44,10 @@ class Summaries:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write the last events."""
         self._writer.close()
 
     def batch(self, step: int, images: Tensor, activations: Mapping[str, Tensor]) -> None:

@@ -1,34 +1,36 @@
 """Train the network.
 
     python -m cifar10_zoo.train --max-steps 100000
+    torchrun --nproc-per-node=2 -m cifar10_zoo.train
 
-Continues from the newest checkpoint in --train-dir. Source: ``cifar10_train.py``.
+Continues from the newest checkpoint in --train-dir. Sources: ``cifar10_train.py``, ``cifar10_multi_gpu_train.py``.
 """
 
-import math
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
+import torch
 import tyro
-from filelock import FileLock, Timeout
 from torch import Tensor
 
-from cifar10_zoo import checkpoint, curves, dataset, history
+from cifar10_zoo import checkpoint, dataset
 from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.config import Hyperparameters, flag
+from cifar10_zoo.cuda_graph import GraphedStep
 from cifar10_zoo.device import DeviceChoice, choose_device
+from cifar10_zoo.distributed import Towers, towers
 from cifar10_zoo.errors import CheckpointError, OptionError, TrainingError
 from cifar10_zoo.inputs import TrainingBatches
-from cifar10_zoo.progress import Lap, Progress
-from cifar10_zoo.schedule import learning_rate
+from cifar10_zoo.journal import Journal
+from cifar10_zoo.process import alone_in, stop_signals
+from cifar10_zoo.recipes import named_in
+from cifar10_zoo.schedule import last_step
 from cifar10_zoo.state import TrainingState
-from cifar10_zoo.summaries import Summaries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class Options(DataOptions):
     train_dir: Path = Path("cifar10_train")
     """Folder of the checkpoints."""
     max_steps: int = 1_000_000
-    """Step at which training ends, counted from the first run."""
+    """Step at which training ends, counted from the first run; a triangle of the learning rate ends it earlier."""
     log_frequency: int = 10
     """Steps between two lines on the console."""
     summary_frequency: int = 100
@@ -48,6 +50,8 @@ class Options(DataOptions):
     device: DeviceChoice = "auto"
     """Where to compute; auto takes a CUDA GPU where there is one."""
     hyperparameters: Annotated[Hyperparameters, tyro.conf.arg(name="")] = field(default_factory=Hyperparameters)
+    compile: bool = False
+    """Compile the network with torch.compile; slower on most CPUs."""
     log_device_placement: bool = False
     """Print where the data set, the weights and the averages lie."""
     use_fp16: bool = False
@@ -67,133 +71,84 @@ def train(options: Options) -> TrainingState:
     """Train to ``options.max_steps``, saving checkpoints, and return the final state.
 
     SIGINT, SIGTERM, SIGHUP and a closed console let the step under way finish; it is saved before the program exits.
+    Where torchrun has started several processes, the first of them alone prints and writes, and all stop together at
+    the next step that is logged.
 
     Raises:
-        ZooError: the data set or a checkpoint cannot be used, or the loss is no longer finite.
+        ZooError: the data set or a checkpoint cannot be used, the loss is no longer finite, or a process is gone.
         SystemExit: stopped by a signal; the status is 128 and its number, as in a shell.
     """
     where = choose_device(options.device)
     data = options.load("train")
-    with _alone_in(options.train_dir), _stop_signals() as stops:
-        state = _resume(options, data, TrainingState(options.hyperparameters, where))
-        if state.step < options.max_steps:
-            _loop(options, data, state, stops)
-    print(f"step {state.step}: {checkpoint.latest(options.train_dir)}", file=sys.stderr)
-    if stops:
-        print(f"stopped by {signal.Signals(stops[0]).name}; the same command goes on from here", file=sys.stderr)
-        sys.exit(128 + stops[0])
+    with towers() as processes, alone_in(options.train_dir) if processes.leads else nullcontext():
+        processes.wait()  # for the first to have the folder; where it has not, torchrun ends the others here
+        recipe = replace(options.hyperparameters, num_gpus=processes.count)
+        with stop_signals(second_kills=processes.count == 1) as stops:
+            state = _start(options.train_dir, data, TrainingState(recipe, where))
+            try:
+                stop = _loop(options, data, state, processes, stops)
+            except RuntimeError as error:
+                if processes.count == 1:
+                    raise
+                raise TrainingError(f"a process of this training is gone; start it again to go on ({error})") from error
+    if processes.leads:
+        print(f"step {state.step}: {checkpoint.latest(options.train_dir)}", file=sys.stderr)
+        if stop:
+            print(f"stopped by {signal.Signals(stop).name}; the same command goes on from here", file=sys.stderr)
+    if stop:
+        sys.exit(128 + stop)
     return state
 
 
-def _loop(options: Options, data: dataset.Dataset, state: TrainingState, stops: list[int]) -> None:
-    """Take steps, log and save until ``options.max_steps`` or until ``stops`` holds a signal."""
-    batch_size = state.hyperparameters.batch_size
-    batches = TrainingBatches(data, state.hyperparameters.seed, batch_size, state.device)
-    first = state.step
-    what = f"{len(data.images)} {data.name} images, device {state.device}, {state.hyperparameters.precision}"
-    print(f"training on {what}, from step {first}", file=sys.stderr)
-    if options.log_device_placement:
-        _log_devices({"images": batches.images, "labels": batches.labels} | state.tensors())
-    summarized, saved = Lap(first), Lap(first)
-    losses_on_file = history.Losses(options.train_dir, first)
-    writer = Summaries(options.train_dir, first_step=first) if options.summary_frequency else nullcontext()
-    with writer as summaries, Progress(first, options.max_steps, batch_size) as progress:
-        while state.step < options.max_steps and not stops:
+def _loop(options: Options, data: dataset.Dataset, state: TrainingState, processes: Towers, stops: list[int]) -> int:
+    """Take steps until the last one, or until ``stops`` of any process holds a signal; returns that, else 0."""
+    end = min(options.max_steps, last_step(state.hyperparameters))
+    if state.step >= end:
+        return 0
+    batches = TrainingBatches(data, state.hyperparameters, state.device)
+    take_step = _step_function(state, batches, processes, options.compile)
+    stop = 0
+    with Journal(options, state, data, end, stops) if processes.leads else nullcontext() as journal:
+        while state.step < end and not stop:
             step = state.step  # as the tutorial counts: the loss of step 0 is that of the initial weights
-            images, labels = batches.batch(step)
-            due = summaries if summaries and step % options.summary_frequency == 0 else None
-            if due:
-                due.batch(step, images, state.activations(images))
-            losses = state.train_step(images, labels)
-            if due:
-                due.training(step, state, losses, summarized.steps_per_second(state.step) * batch_size)
-            try:
-                if step % options.log_frequency == 0:
-                    loss = float(losses[-1])
-                    _require_finite(loss, step, options.train_dir)
-                    losses_on_file.add(history.Loss(step, loss, learning_rate(step, state.hyperparameters)))
-                    progress.report(step, loss, state.step)
-                progress.advance()
-            except OSError:  # nobody reads the console any more
-                stops.append(signal.SIGPIPE)
-            if saved.seconds() > options.save_checkpoint_secs:
-                _save(state, data, losses_on_file, options.train_dir)
-                saved = Lap(state.step)
-    if state.step > saved.step:
-        _save(state, data, losses_on_file, options.train_dir)
-    curves.draw(options.train_dir)
+            number = step * processes.count + processes.rank
+            if journal:
+                journal.before(step, batches, number)
+            losses = take_step(number)
+            if journal:
+                journal.after(step, losses)
+            if processes.count == 1 or step % options.log_frequency == 0:
+                stop = processes.highest(stops[0] if stops else 0)
+    return stop
 
 
-@contextmanager
-def _alone_in(train_dir: Path) -> Iterator[None]:
-    """Refuse to train where another training is under way; its lock goes with its process, however that ends."""
-    lock = FileLock(train_dir / ".lock", timeout=0)
-    try:
-        train_dir.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise TrainingError(f"another training is under way in {train_dir}: name another --train-dir") from None
-    except OSError as error:
-        raise OptionError(f"--train-dir {train_dir} cannot be written to: {error.strerror}") from None
-    try:
-        yield
-    finally:
-        lock.release()
+def _step_function(
+    state: TrainingState, batches: TrainingBatches, processes: Towers, compiled: bool
+) -> Callable[[int], Tensor]:
+    """What takes a step on a batch, given its number, and returns the losses."""
+    if compiled:
+        state.network = torch.compile(state.network)  # type: ignore[assignment]
+    state.network = processes.replicate(state.network)
+    if state.device.type == "cuda" and processes.count == 1:
+        return GraphedStep(state, batches)
+    return lambda number: state.train_step(*batches.batch(number))
 
 
-def _resume(options: Options, data: dataset.Dataset, state: TrainingState) -> TrainingState:
+def _start(train_dir: Path, data: dataset.Dataset, state: TrainingState) -> TrainingState:
     """Restore the newest checkpoint, if there is one and it is of the same run."""
-    if checkpoint.latest(options.train_dir) is None:
+    if checkpoint.latest(train_dir) is None:
+        if state.hyperparameters.whiten:
+            state.whiten(data.images)
         return state
-    saved = checkpoint.read_newest(options.train_dir)
+    saved = checkpoint.read_newest(train_dir)
     saved.require_classes_of(data)
-    advice = f"continue with the same, or name another --train-dir than {options.train_dir}"
-    was, now = asdict(saved.hyperparameters), asdict(options.hyperparameters)
+    advice = f"continue with the same, or name another --train-dir than {train_dir}"
+    was, now = asdict(saved.hyperparameters), asdict(state.hyperparameters)
     if changed := [f"{flag(name)} {was[name]}, not {now[name]}" for name in was if was[name] != now[name]]:
         raise CheckpointError(f"{saved.path} was trained with {', '.join(changed)}: {advice}")
     saved.restore(state)
     return state
 
 
-def _log_devices(tensors: dict[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        print(f"{name}: {tensor.dtype} {list(tensor.shape)} on {tensor.device}", file=sys.stderr)
-
-
-def _save(state: TrainingState, data: dataset.Dataset, losses: history.Losses, train_dir: Path) -> None:
-    _require_finite(float(sum(p.detach().sum() for p in state.model.parameters())), state.step, train_dir)
-    losses.save()
-    checkpoint.save(state, train_dir, data.name, data.classes)
-
-
-def _require_finite(value: float, step: int, train_dir: Path) -> None:
-    """Stop when training has diverged; nothing of it may be saved."""
-    if not math.isfinite(value):
-        last_good = checkpoint.latest(train_dir) or "none"
-        raise TrainingError(f"model diverged: loss or weights are {value} at step {step}; last checkpoint: {last_good}")
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP in a list instead of dying of them; a second one kills as usual."""
-    received: list[int] = []
-
-    def receive(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        restore()
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    wanted = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    heeded = [number for number in wanted if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
-    previous = {number: signal.signal(number, receive) for number in heeded}
-    try:
-        yield received
-    finally:
-        restore()
-
-
 if __name__ == "__main__":
-    run(train, Options)
+    run(train, Options, Options(hyperparameters=named_in(sys.argv[1:])))

@@ -125,7 +125,7 @@ def test_losses_and_gradients(reference: Reference, batch: torch.Tensor) -> None
     logits = model(batch)
     cross_entropy = F.cross_entropy(logits, reference.labels, reduction="none")
     assert_matches(nhwc(cross_entropy), golden, "cross_entropy_per_example")
-    values = losses(model, logits, reference.labels, weight_decay=0.004)
+    values = losses(model, logits, reference.labels, Hyperparameters())
     names = ("cross_entropy", "weight_loss_local3", "weight_loss_local4", "total_loss")
     for name, value in zip(names, values.detach(), strict=True):
         assert_matches(value.numpy(), golden, f"loss_{name}")
@@ -139,13 +139,13 @@ def test_average_of_two_towers(reference: Reference, batch: torch.Tensor) -> Non
     state = reference.state()
     total = torch.zeros(())
     for tower, half in enumerate((slice(0, 8), slice(8, 16))):
-        values = losses(state.model, state.model(batch[half]), reference.labels[half], weight_decay=0.004)
+        values = losses(state.model, state.model(batch[half]), reference.labels[half], Hyperparameters())
         np.testing.assert_allclose(values[-1].item(), golden["tower_total_loss"][tower], rtol=0, atol=4.77e-6)
         total = total + values[-1] / 2
     total.backward()
     for name, gradient in gradients(state.model).items():
         assert_matches(gradient, golden, f"avg_grad_{name.replace('/', '_')}", TOWER_GRADIENT_NOISE[name])
-    state.optimizer.param_groups[0]["lr"] = 0.1
+    state.rate.fill_(0.1)
     state.optimizer.step()
     for name, parameter in state.model.named_parameters():
         variable = to_tf(tf_name(name), parameter)

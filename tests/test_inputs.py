@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.dataset import Dataset
 from cifar10_zoo.inputs import (
     TrainingBatches,
@@ -87,7 +88,8 @@ def test_the_centre_crop_starts_at_pixel_4() -> None:
 def test_labels_stay_with_their_images() -> None:
     labels = torch.arange(40) % 10
     images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    batches = TrainingBatches(Dataset("custom", (), images, labels), seed=5, batch_size=7, device=torch.device("cpu"))
+    recipe = Hyperparameters(seed=5, batch_size=7)
+    batches = TrainingBatches(Dataset("custom", (), images, labels), recipe, torch.device("cpu"))
     pixels, batch_labels = batches.batch(3)
     index = batch_indices(5, 3, 7, 40)
     assert torch.equal(batch_labels, labels[index])

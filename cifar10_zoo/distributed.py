@@ -1,0 +1,62 @@
+"""Several processes that train one network, each a tower of the tutorial's: its own batch, the average gradient.
+
+    torchrun --nproc-per-node=2 -m cifar10_zoo.train
+
+Source: ``cifar10_multi_gpu_train.py``.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Towers:
+    """The processes of a training, and which of them this one is."""
+
+    rank: int = 0
+    """Number of this process, from 0."""
+    count: int = 1
+    """How many there are."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that writes and prints."""
+        return self.rank == 0
+
+    def replicate(self, model: nn.Module) -> nn.Module:
+        """``model`` itself when alone; else with the weights of rank 0, and with gradients that are averages of all."""
+        return model if self.count == 1 else DistributedDataParallel(model)
+
+    def wait(self) -> None:
+        """Until all have come here."""
+        if self.count > 1:
+            distributed.barrier()
+
+    def highest(self, value: int) -> int:
+        """The highest of the values that the processes give; each must ask at the same step."""
+        if self.count == 1:
+            return value
+        highest = torch.tensor(value)
+        distributed.all_reduce(highest, distributed.ReduceOp.MAX)
+        return int(highest)
+
+
+@contextmanager
+def towers() -> Iterator[Towers]:
+    """The processes that torchrun has started, connected while the block lasts; else this one alone."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Towers()
+        return
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Towers(distributed.get_rank(), count)
+    finally:
+        with suppress(RuntimeError):  # the others may be gone
+            distributed.destroy_process_group()
