@@ -44,8 +44,10 @@ class Hyperparameters:
     """The same for all weights, biases excepted, in the gradient alone (ours)."""
     label_smoothing: float = 0.0
     """Probability that the loss wants spread over all classes (ours)."""
-    distort_colors: bool = True
-    """Whether brightness and contrast are distorted besides crops and flips (distorted_inputs())."""
+    distort_colors: float = 1.0
+    """Strength of the distortions of brightness and contrast, 0 for none (distorted_inputs())."""
+    alternate_flips: bool = False
+    """Mirror each image in every other epoch, instead of by chance (ours)."""
     batch_norm: bool = False
     """Train with batch normalization, folded into the weights for evaluation and export (ours)."""
     whiten: bool = False
@@ -76,6 +78,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "weight_decay": (0, 1e6),
     "kernel_decay": (0, 1e6),
     "label_smoothing": (0, 1),
+    "distort_colors": (0, 1.25),
     "moving_average_decay": (0, 1),
     "loss_average_decay": (0, 1),
 }

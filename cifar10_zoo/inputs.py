@@ -1,10 +1,10 @@
 """Batches for training and evaluation, each computed as whole-batch tensor operations.
 
-The batch of a step is a pure function of the seed and the step: resuming needs no saved generator state.
+A batch is a pure function of the seed and its number: resuming needs no saved generator state.
 Source: ``cifar10_input.py``.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,9 +16,9 @@ from cifar10_zoo.dataset import Dataset
 from cifar10_zoo.model import IMAGE_SIZE
 
 MAX_BRIGHTNESS_DELTA = 63.0  # in pixel values of 0..255
-CONTRAST_RANGE = (0.2, 1.8)
+MAX_CONTRAST_CHANGE = 0.8  # factors of 0.2 to 1.8
 
-_DISTORTIONS, _ORDER = 0, 1  # independent streams of random numbers
+_DISTORTIONS, _ORDER, _FIRST_FLIPS = 0, 1, 2  # independent streams of random numbers
 
 
 @dataclass(frozen=True)
@@ -45,25 +45,32 @@ class Distortions:
         return [getattr(self, field.name) for field in fields(self)]
 
 
-def draw_distortions(seed: int, step: int, batch_size: int, image_size: int, colors: bool = True) -> Distortions:
-    """The distortions of the batch of ``step`` for square images of ``image_size`` pixels, on the CPU.
+def draw_distortions(seed: int, number: int, batch_size: int, image_size: int, colors: float = 1.0) -> Distortions:
+    """The distortions of batch ``number`` for square images of ``image_size`` pixels, on the CPU.
 
     Args:
-        colors: whether brightness and contrast are distorted; else all images have a brightness of 0, a contrast of 1.
+        colors: strength of the distortions of brightness and contrast, 1 for the tutorial's, 0 for none.
     """
-    random = _generator(seed, _DISTORTIONS, step)
+    random = _generator(seed, _DISTORTIONS, number)
     offsets = random.integers(0, image_size - IMAGE_SIZE, size=(2, batch_size), endpoint=True)
     flip, brightness, contrast = random.random((3, batch_size), dtype=np.float32)
-    low, high = CONTRAST_RANGE
-    brightness = brightness * (2 * MAX_BRIGHTNESS_DELTA) - MAX_BRIGHTNESS_DELTA if colors else np.zeros_like(brightness)
-    contrast = contrast * (high - low) + low if colors else np.ones_like(contrast)
+    delta, change = MAX_BRIGHTNESS_DELTA * colors, MAX_CONTRAST_CHANGE * colors
     return Distortions(
         y=torch.from_numpy(offsets[0]),
         x=torch.from_numpy(offsets[1]),
         flip=torch.from_numpy(flip < 0.5),
-        brightness=torch.from_numpy(brightness),
-        contrast=torch.from_numpy(contrast),
+        brightness=torch.from_numpy(brightness * (2 * delta) - delta),
+        contrast=torch.from_numpy(contrast * (2 * change) + (1 - change)),
     )
+
+
+def alternating_flips(seed: int, index: Tensor, epochs: Tensor, count: int) -> Tensor:
+    """Whether image ``index`` [N] of ``count`` is mirrored in its epoch [N]: by chance in the first, then in turns.
+
+    In two epochs the network sees each image both ways, where chance would show every other twice the same.
+    Source: Jordan 2024, https://arxiv.org/abs/2404.00498, section 3.6.
+    """
+    return _first_flips(seed, count)[index] ^ (epochs % 2 == 1)
 
 
 def distort(images: Tensor, distortions: Distortions) -> Tensor:
@@ -136,9 +143,15 @@ class TrainingBatches:
 
     def draw(self, number: int) -> tuple[Tensor, Distortions]:
         """What chance decides of a batch: which images [batch_size] int64, and what happens to each."""
-        seed, size = self.hyperparameters.seed, self.hyperparameters.batch_size
-        index = batch_indices(seed, number, size, len(self.images))
-        distortions = draw_distortions(seed, number, size, self.images.shape[-1], self.hyperparameters.distort_colors)
+        recipe, count = self.hyperparameters, len(self.images)
+        index = batch_indices(recipe.seed, number, recipe.batch_size, count)
+        distortions = draw_distortions(
+            recipe.seed, number, recipe.batch_size, self.images.shape[-1], recipe.distort_colors
+        )
+        if recipe.alternate_flips:
+            epochs = _positions(number, recipe.batch_size) // count
+            flip = alternating_flips(recipe.seed, index, torch.from_numpy(epochs), count)
+            distortions = replace(distortions, flip=flip)
         return _to(self.images.device, index), distortions.to(self.images.device)
 
     def assemble(self, drawn: tuple[Tensor, Distortions]) -> tuple[Tensor, Tensor]:
@@ -152,17 +165,27 @@ def _to(device: torch.device, tensor: Tensor) -> Tensor:
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
-def batch_indices(seed: int, step: int, batch_size: int, count: int) -> Tensor:
-    """Which of ``count`` images are in the batch of ``step``: [batch_size] int64."""
-    position = np.arange(step * batch_size, (step + 1) * batch_size)
+def batch_indices(seed: int, number: int, batch_size: int, count: int) -> Tensor:
+    """Which of ``count`` images are in batch ``number``: [batch_size] int64."""
+    position = _positions(number, batch_size)
     epoch = position // count
     orders = np.stack([_order_of_epoch(seed, int(e), count) for e in range(epoch[0], epoch[-1] + 1)])
     return torch.from_numpy(orders[epoch - epoch[0], position % count])
 
 
+def _positions(number: int, batch_size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Where the images of a batch stand in the endless sequence of epochs."""
+    return np.arange(number * batch_size, (number + 1) * batch_size)
+
+
 @lru_cache(maxsize=2)
 def _order_of_epoch(seed: int, epoch: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return _generator(seed, _ORDER, epoch).permutation(count)
+
+
+@lru_cache(maxsize=1)
+def _first_flips(seed: int, count: int) -> Tensor:
+    return torch.from_numpy(_generator(seed, _FIRST_FLIPS, 0).random(count) < 0.5)
 
 
 def _generator(seed: int, stream: int, number: int) -> np.random.Generator:

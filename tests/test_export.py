@@ -81,7 +81,7 @@ def test_one_file_without_traces_of_the_machine(model_file: Path) -> None:
     assert b".py" not in data
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(batch_size=st.integers(1, 130), seed=st.integers(0, 2**32 - 1))
 def test_any_batch_gives_what_pytorch_gives(model_file: Path, train_dir: Path, batch_size: int, seed: int) -> None:
     images = np.random.default_rng(seed).integers(0, 256, (batch_size, 32, 32, 3), dtype=np.uint8)

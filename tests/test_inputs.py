@@ -1,5 +1,7 @@
 """Batches: pure functions of seed and step, every image once an epoch, distortions within their ranges."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -47,7 +49,7 @@ def test_distortions_differ_between_steps_and_seeds_and_epochs_in_order() -> Non
 
 def test_distortions_cover_the_ranges_of_the_original() -> None:
     """Offsets 0..8 inclusive, half flipped, brightness in [-63, 63), contrast in [0.2, 1.8), all evenly."""
-    many = draw_distortions(seed=3, step=0, batch_size=90_000, image_size=32)
+    many = draw_distortions(seed=3, number=0, batch_size=90_000, image_size=32)
     for offset in (many.y, many.x):
         assert (offset.bincount(minlength=9) / len(offset) - 1 / 9).abs().max() < 0.005
     assert abs(many.flip.float().mean() - 0.5) < 0.01
@@ -96,3 +98,21 @@ def test_labels_stay_with_their_images() -> None:
     assert torch.equal(pixels, distort(images[index], draw_distortions(5, 3, 7, 32)))
     assert pixels.shape == (7, 3, 24, 24)
     assert pixels.dtype == torch.float32
+
+
+@given(seed=SEEDS, number=st.integers(0, 100))
+def test_colors_can_be_distorted_less_and_flips_alternate(seed: int, number: int) -> None:
+    images = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)
+    data = Dataset("custom", (), images, torch.zeros(40, dtype=torch.int64))
+    tutorial = Hyperparameters(seed=seed, batch_size=8)
+    recipe = replace(tutorial, distort_colors=0.25, alternate_flips=True)
+    (_, full), (index, less) = (TrainingBatches(data, r, torch.device("cpu")).draw(number) for r in (tutorial, recipe))
+    torch.testing.assert_close(less.brightness, full.brightness / 4)
+    torch.testing.assert_close(less.contrast - 1, (full.contrast - 1) / 4)
+    assert torch.equal(less.x, full.x)
+    next_epoch = TrainingBatches(data, recipe, torch.device("cpu"))
+    flips = dict(zip(index.tolist(), less.flip.tolist(), strict=True))
+    for later in range(number // 5 * 5 + 5, number // 5 * 5 + 10):  # the five batches of the epoch after
+        index, drawn = next_epoch.draw(later)
+        for image, flip in zip(index.tolist(), drawn.flip.tolist(), strict=True):
+            assert image not in flips or flip != flips[image]
