@@ -1,0 +1,136 @@
+"""The modern recipe: trained otherwise, and yet the same network; every part of it does what it says."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from cifar10_export import build
+from command_line import ROOT, assert_fails_cleanly, run, zoo
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from cifar10_zoo import checkpoint, dataset, train
+from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.inputs import evaluation_images
+from cifar10_zoo.model import Cifar10Net
+from cifar10_zoo.normalized import BatchNorm, NormalizedNet
+from cifar10_zoo.recipes import MODERN, TUTORIAL
+from cifar10_zoo.schedule import last_step, learning_rate
+from cifar10_zoo.whitening import FILTERS, whitening_filters
+
+SHORT = replace(MODERN, batch_size=32, epochs=0.02)  # 31 steps
+
+
+def options(data_dir: Path, train_dir: Path, **changes: Any) -> train.Options:
+    wanted: dict[str, Any] = {"hyperparameters": SHORT, "device": "cpu", "summary_frequency": 5}
+    return train.Options(data_dir=data_dir, train_dir=train_dir, **wanted | changes)
+
+
+@pytest.fixture(scope="module")
+def modern_dir(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole short training by the modern recipe."""
+    folder = tmp_path_factory.mktemp("modern")
+    assert train.train(options(synthetic_dir, folder)).step == 31, "the triangle ends it"
+    return folder
+
+
+def test_the_folded_network_is_the_normalized_one(modern_dir: Path, synthetic_dir: Path) -> None:
+    saved = checkpoint.read_newest(modern_dir)
+    normalized = NormalizedNet().eval()
+    normalized.load_state_dict({name: saved.tensors[f"averages/{name}"] for name in normalized.state_dict()})
+    images = evaluation_images(dataset.load(synthetic_dir, "test").images[:200])
+    with torch.no_grad():
+        expected, actual = normalized(images), saved.averaged_model()(images)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    assert type(saved.averaged_model()) is Cifar10Net
+
+
+def test_batch_normalization_is_that_of_pytorch() -> None:
+    """But for the factor, which is 1."""
+    ours, theirs = BatchNorm(8), torch.nn.BatchNorm2d(8, momentum=0.02)
+    with torch.no_grad():
+        theirs.bias.copy_(ours.bias.normal_())
+    for _ in range(3):
+        x = torch.randn(16, 8, 5, 5) * 3 + 1
+        assert torch.equal(ours(x), theirs(x))
+    ours.eval(), theirs.eval()
+    assert torch.equal(ours(x), theirs(x))
+
+
+def test_it_is_served_by_the_same_graph(modern_dir: Path, synthetic_dir: Path, tmp_path: Path) -> None:
+    """Node by node that of the tutorial, in the same shapes; and it exports by the same command."""
+    words = ("--checkpoint-dir", modern_dir, "--data-dir", synthetic_dir, "--output", tmp_path / "modern.onnx")
+    result = run(ROOT / "export" / "to_onnx.py", *words)
+    assert result.returncode == 0, result.stderr
+    plain = Cifar10Net().eval()
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter)  # the exporter leaves out a bias of zeros
+    served, tutorial = onnx.load(tmp_path / "modern.onnx"), build(plain)
+
+    def structure(model: onnx.ModelProto) -> list[object]:
+        nodes = [(node.op_type, list(node.input), list(node.output)) for node in model.graph.node]
+        return [*nodes, *((tensor.name, tuple(tensor.dims)) for tensor in model.graph.initializer)]
+
+    assert structure(served) == structure(tutorial)
+
+
+def test_it_resumes_to_the_same_bits(modern_dir: Path, synthetic_dir: Path, tmp_path: Path) -> None:
+    """Momentum and running statistics are in the checkpoint."""
+    for steps in (1, 20, 40):
+        train.train(options(synthetic_dir, tmp_path, max_steps=steps))
+    whole, parts = checkpoint.read_newest(modern_dir), checkpoint.read_newest(tmp_path)
+    assert whole.step == parts.step == 31
+    assert whole.sha256 == parts.sha256
+    assert {"momentum/conv1.weight", "weights/conv1_norm.mean", "averages/conv1_norm.variance"} <= whole.tensors.keys()
+
+
+def test_the_command_takes_a_recipe_and_changes_of_it(synthetic_dir: Path, tmp_path: Path) -> None:
+    words = ("--data-dir", synthetic_dir, "--train-dir", tmp_path, "--max-steps", 1, "--batch-size", 8)
+    result = zoo("train", "--recipe", "modern", *words, "--momentum", 0.5)
+    assert result.returncode == 0, result.stderr
+    assert checkpoint.read_newest(tmp_path).hyperparameters == replace(MODERN, batch_size=8, momentum=0.5)
+    assert_fails_cleanly(zoo("train", *words), 1, "--recipe modern, not tutorial", "--momentum 0.5, not 0.0")
+    assert zoo("train", "--recipe", "postmodern", *words).returncode == 2
+
+
+def test_the_tutorials_recipe_is_the_tutorials() -> None:
+    values = asdict(TUTORIAL)
+    assert Hyperparameters() == TUTORIAL
+    added = ("momentum", "kernel_decay", "label_smoothing", "alternate_flips", "batch_norm", "whiten")
+    assert not any(values[name] for name in added)
+    assert values["distort_colors"] == 1
+    json.dumps(values)  # as a checkpoint keeps them
+
+
+def test_whitening_filters_whiten(synthetic_dir: Path) -> None:
+    """What they make of the patches has variance near 1 and no correlation; the second half mirrors the first."""
+    images = dataset.load(synthetic_dir, "train").images[:2000]
+    filters = whitening_filters(images)
+    assert torch.equal(filters[:FILTERS], -filters[FILTERS:])
+    response = F.conv2d(evaluation_images(images), filters[:FILTERS]).transpose(0, 1).flatten(1).double()
+    covariance = response @ response.T / response.shape[1]
+    variances = covariance.diag()
+    assert (variances.diff() < 1e-6).all(), "components of high variance first"
+    assert 0.9 < variances[0] < 1
+    assert (covariance - variances.diag()).abs().max() < 1e-3
+
+
+@given(epochs=st.floats(0.1, 300), batch_size=st.integers(1, 2048), num_gpus=st.integers(1, 8))
+def test_the_triangle_rises_and_falls_to_nothing(epochs: float, batch_size: int, num_gpus: int) -> None:
+    recipe = replace(MODERN, epochs=epochs, batch_size=batch_size, num_gpus=num_gpus, initial_learning_rate=0.5)
+    steps = last_step(recipe)
+    assert steps == pytest.approx(epochs * 50_000 / batch_size / num_gpus, abs=1)
+    peak = int(0.2 * steps)
+    points = sorted({0, peak // 2, peak, (peak + steps) // 2, steps - 1})
+    rates = [learning_rate(step, recipe) for step in points]
+    top = rates.index(max(rates))
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert 0 < min(rates) <= max(rates) <= 0.5
+    assert learning_rate(steps, recipe) == 0
