@@ -62,7 +62,7 @@ def plain_step(
 ) -> None:
     """A training step as most would write it, without the averages of weights and losses that ours keeps."""
     optimizer.zero_grad()
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
         logits = model(images)
     loss = F.cross_entropy(logits.float(), labels)
     loss = loss + 0.002 * (model.local3.weight.square().sum() + model.local4.weight.square().sum())

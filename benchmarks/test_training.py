@@ -8,6 +8,7 @@ from peers import PlainNet, compare, median_seconds, plain_step
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from cifar10_zoo.config import Hyperparameters, Precision
+from cifar10_zoo.cuda_graph import GraphedStep
 from cifar10_zoo.dataset import Dataset
 from cifar10_zoo.inputs import TrainingBatches
 from cifar10_zoo.state import TrainingState
@@ -17,13 +18,16 @@ BATCH_SIZE = 128
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def batches() -> TrainingBatches:
-    """Batches of random pixels; what they show makes no difference to the speed."""
+def random_data() -> Dataset:
+    """Random pixels; what they show makes no difference to the speed."""
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8, generator=random)
-    labels = torch.randint(0, 10, (50_000,), generator=random)
-    return TrainingBatches(Dataset("custom", (), images, labels), Hyperparameters(batch_size=BATCH_SIZE), CPU)
+    return Dataset("custom", (), images, torch.randint(0, 10, (50_000,), generator=random))
+
+
+@pytest.fixture(scope="module")
+def batches() -> TrainingBatches:
+    return TrainingBatches(random_data(), Hyperparameters(batch_size=BATCH_SIZE), CPU)
 
 
 @pytest.mark.benchmark(group="training step")
@@ -40,6 +44,33 @@ def test_training_step(benchmark: BenchmarkFixture, batches: TrainingBatches, pr
         peer=lambda: plain_step(plain, optimizer, images, labels, precision),
         images=BATCH_SIZE,
     )
+
+
+@pytest.mark.benchmark(group="training step on CUDA")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_step_on_cuda(benchmark: BenchmarkFixture, precision: Precision) -> None:
+    """Fifty steps between two waits for the GPU, in ours and in the plain port."""
+    steps, cuda = 50, torch.device("cuda")
+    state = TrainingState(Hyperparameters(initial_learning_rate=0.01, precision=precision), cuda)
+    batches = TrainingBatches(random_data(), state.hyperparameters, cuda)
+    take_step = GraphedStep(state, batches)
+    plain = PlainNet().to(cuda)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.01)
+    images, labels = batches.batch(0)
+
+    def ours() -> None:
+        for _ in range(steps):
+            take_step(state.step)
+        torch.cuda.synchronize()
+
+    def peer() -> None:
+        for _ in range(steps):
+            plain_step(plain, optimizer, images, labels, precision)
+        torch.cuda.synchronize()
+
+    compare(benchmark, ours, peer, images=steps * BATCH_SIZE)
+    benchmark.extra_info["gpu"] = torch.cuda.get_device_name()
 
 
 @pytest.mark.benchmark(group="training step")

@@ -22,7 +22,7 @@ from cifar10_zoo.dataset import Dataset
 from cifar10_zoo.device import DeviceChoice, choose_device
 from cifar10_zoo.errors import OptionError
 from cifar10_zoo.history import Evaluation
-from cifar10_zoo.inputs import evaluation_images
+from cifar10_zoo.inputs import evaluation_images, ten_views
 from cifar10_zoo.model import Cifar10Net
 from cifar10_zoo.summaries import Summaries
 
@@ -41,6 +41,9 @@ class Options(DataOptions):
     """Folder of the summaries for TensorBoard; by default eval/ in --checkpoint-dir."""
     eval_data: Literal["test", "train_eval"] = "test"
     """The 10,000 test images, or the 50,000 training images without distortions."""
+    views: Literal[1, 10] = 1
+    """Views of each image: the centre, as in training; or the average of centre and corners, each mirrored too, which
+    is only printed and does not count among the evaluations beside the checkpoints."""
     eval_interval_secs: float = 300.0
     """Seconds between two looks for a newer checkpoint."""
     run_once: bool = False
@@ -60,9 +63,18 @@ def predict(model: Cifar10Net, images: Tensor) -> Tensor:
     return torch.cat([model(evaluation_images(batch.to(where))) for batch in images.split(BATCH_SIZE)])
 
 
-def precision_at_1(model: Cifar10Net, data: Dataset) -> float:
-    """Share of the images whose highest logit is that of their label; each image counts exactly once."""
-    return float((predict(model, data.images).argmax(dim=1).cpu() == data.labels).double().mean())
+@torch.inference_mode()
+def predict_views(model: Cifar10Net, images: Tensor) -> Tensor:
+    """Probabilities [N, 10] float32 of ``images`` [N, 3, H, W] uint8, averaged over the ten views of each."""
+    where = next(model.parameters()).device
+    views = (ten_views(batch.to(where)) for batch in images.split(BATCH_SIZE))
+    return torch.cat([torch.stack([model(view).softmax(dim=1) for view in ten]).mean(dim=0) for ten in views])
+
+
+def precision_at_1(model: Cifar10Net, data: Dataset, views: Literal[1, 10] = 1) -> float:
+    """Share of the images whose highest score is that of their label; each image counts exactly once."""
+    scores = predict(model, data.images) if views == 1 else predict_views(model, data.images)
+    return float((scores.argmax(dim=1).cpu() == data.labels).double().mean())
 
 
 def evaluate(options: Options) -> None:
@@ -92,8 +104,10 @@ def _evaluate_once(saved: Checkpoint, data: Dataset, where: torch.device, option
     saved.require_classes_of(data)
     print(f"{saved.path}: step {saved.step}, {len(data.images)} {data.name} images", file=sys.stderr)
     model = saved.averaged_model().to(where)
-    precision = precision_at_1(model, data)
+    precision = precision_at_1(model, data, options.views)
     print(f"{datetime.now()}: precision @ 1 = {precision:.3f}", flush=True)
+    if options.views != 1:
+        return
     row = Evaluation(saved.step, options.eval_data, len(data.images), precision)
     history.record(options.checkpoint_dir, row)
     curves.draw(options.checkpoint_dir)

@@ -126,6 +126,25 @@ def evaluation_images(images: Tensor) -> Tensor:
     return standardize(center_crop(images).float())
 
 
+def ten_views(images: Tensor) -> Tensor:
+    """The four corners and the centre of each image, and their mirror images, as the network takes them.
+
+    Args:
+        images: [N, 3, H, W] uint8.
+
+    Returns:
+        [10, N, 3, 24, 24] float32.
+
+    Source: Krizhevsky et al. 2012, section 4.1.
+    """
+    bottom, right = images.shape[2] - IMAGE_SIZE, images.shape[3] - IMAGE_SIZE
+    corners = [
+        images[:, :, top : top + IMAGE_SIZE, left : left + IMAGE_SIZE] for top in (0, bottom) for left in (0, right)
+    ]
+    crops = [standardize(crop.float()) for crop in (*corners, center_crop(images))]
+    return torch.stack([*crops, *(crop.flip(3) for crop in crops)])
+
+
 class TrainingBatches:
     """The endless sequence of training batches of a data set, on the device that trains.
 

@@ -6,6 +6,8 @@
 Continues from the newest checkpoint in --train-dir. Sources: ``cifar10_train.py``, ``cifar10_multi_gpu_train.py``.
 """
 
+import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -127,6 +129,8 @@ def _step_function(
 ) -> Callable[[int], Tensor]:
     """What takes a step on a batch, given its number, and returns the losses."""
     if compiled:
+        if not shutil.which(os.environ.get("CXX", "g++")):
+            raise OptionError("--compile needs a C++ compiler: install g++, or name one in CXX")
         state.network = torch.compile(state.network)  # type: ignore[assignment]
     state.network = processes.replicate(state.network)
     if state.device.type == "cuda" and processes.count == 1:

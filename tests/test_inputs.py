@@ -16,6 +16,8 @@ from cifar10_zoo.inputs import (
     distort,
     draw_distortions,
     evaluation_images,
+    standardize,
+    ten_views,
 )
 
 SEEDS = st.integers(0, 2**63 - 1)
@@ -75,6 +77,17 @@ def test_distort_is_what_a_plain_loop_over_the_images_does(seed: int) -> None:
         crop = (crop - mean) * contrast + mean
         expected = (crop - crop.mean()) / max(crop.std(), 1 / np.sqrt(crop.size))
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
+
+
+def test_ten_views_are_corners_and_centre_each_mirrored() -> None:
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    views = ten_views(images)
+    assert views.shape == (10, 3, 3, 24, 24)
+    assert torch.equal(views[4], evaluation_images(images))
+    for view, y, x in ((0, 0, 0), (1, 0, 8), (2, 8, 0), (3, 8, 8)):
+        assert torch.equal(views[view], standardize(images[:, :, y : y + 24, x : x + 24].float()))
+    for view in range(5):
+        assert torch.equal(views[view + 5], views[view].flip(3))
 
 
 @given(value=st.integers(0, 255))

@@ -1,6 +1,7 @@
 """The modern recipe: trained otherwise, and yet the same network; every part of it does what it says."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from cifar10_zoo import checkpoint, dataset, train
+from cifar10_zoo import checkpoint, dataset, evaluate, history, train
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.inputs import evaluation_images
+from cifar10_zoo.errors import OptionError
+from cifar10_zoo.inputs import evaluation_images, ten_views
 from cifar10_zoo.model import Cifar10Net
 from cifar10_zoo.normalized import BatchNorm, NormalizedNet
 from cifar10_zoo.recipes import MODERN, TUTORIAL
@@ -134,3 +136,35 @@ def test_the_triangle_rises_and_falls_to_nothing(epochs: float, batch_size: int,
     assert rates[top:] == sorted(rates[top:], reverse=True)
     assert 0 < min(rates) <= max(rates) <= 0.5
     assert learning_rate(steps, recipe) == 0
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_it_gives_the_same_losses(synthetic_dir: Path, tmp_path: Path) -> None:
+    for name in ("compiled", "eager"):
+        chosen = options(synthetic_dir, tmp_path / name, max_steps=3, log_frequency=1, compile=name == "compiled")
+        train.train(chosen)
+    compiled, eager = ([row.total_loss for row in history.losses(tmp_path / name)] for name in ("compiled", "eager"))
+    assert compiled == pytest.approx(eager, rel=1e-4)
+
+
+def test_without_a_compiler_it_says_so(synthetic_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    with pytest.raises(OptionError, match=r"--compile needs a C\+\+ compiler"):
+        train.train(options(synthetic_dir, tmp_path, compile=True))
+
+
+def test_ten_views_are_evaluated(
+    synthetic_dir: Path, modern_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The average of the probabilities; printed, and kept from the evaluations that choose the best checkpoint."""
+    test = dataset.load(synthetic_dir, "test")
+    few = replace(test, images=test.images[:40], labels=test.labels[:40])
+    monkeypatch.setattr(evaluate.Options, "load", lambda *_: few)
+    evaluate.evaluate(evaluate.Options(checkpoint_dir=modern_dir, views=10, run_once=True, device="cpu"))
+    model = checkpoint.read_newest(modern_dir).averaged_model()
+    with torch.no_grad():
+        scores = sum(model(view).softmax(dim=1) for view in ten_views(few.images)) / 10
+    torch.testing.assert_close(evaluate.predict_views(model, few.images), scores)
+    exact = float((scores.argmax(dim=1) == few.labels).double().mean())
+    assert f"precision @ 1 = {exact:.3f}" in capsys.readouterr().out
+    assert history.evaluations(modern_dir) == []

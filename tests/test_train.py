@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import termios
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from kill_training import kill_and_compare
 
 from cifar10_zoo import checkpoint, curves, dataset, history, train
 from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.cuda_graph import GraphedStep
 from cifar10_zoo.errors import CheckpointError, TrainingError
 from cifar10_zoo.evaluate import precision_at_1
+from cifar10_zoo.inputs import TrainingBatches
+from cifar10_zoo.recipes import MODERN, TUTORIAL
 from cifar10_zoo.state import TrainingState
 
 LINE = re.compile(
@@ -306,6 +310,31 @@ def test_cuda_trains_like_the_cpu(synthetic_dir: Path, tmp_path: Path) -> None:
     cpu, cuda = newest(tmp_path / "cpu"), newest(tmp_path / "cuda")
     for name, tensor in cpu.tensors.items():
         torch.testing.assert_close(cuda.tensors[name], tensor, rtol=0, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("recipe", [TUTORIAL, MODERN, replace(MODERN, precision="fp16")])
+def test_on_cuda_the_graph_does_what_the_steps_do_and_waits_for_nothing(
+    synthetic_dir: Path, recipe: Hyperparameters
+) -> None:
+    """Ten steps, some before and some after the capture, with PyTorch on the watch for synchronization."""
+    recipe = replace(recipe, batch_size=32, initial_learning_rate=0.01)
+    data, cuda = dataset.load(synthetic_dir, "train"), torch.device("cuda")
+    plain, graphed = (TrainingState(recipe, cuda) for _ in range(2))
+    batches = TrainingBatches(data, recipe, cuda)
+    take_step = GraphedStep(graphed, batches)
+    for number in range(10):
+        plain.train_step(*batches.batch(number))
+    for number in range(10):
+        torch.cuda.set_sync_debug_mode("default" if number <= 3 else "error")  # capturing may wait
+        try:
+            take_step(number)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert graphed.step == plain.step == 10
+    for name, tensor in plain.tensors().items():
+        torch.testing.assert_close(graphed.tensors()[name], tensor, rtol=1e-3, atol=1e-4)
 
 
 def test_real_images_are_learned_as_fast_as_by_the_original(cifar10_dir: Path, tmp_path: Path) -> None:
