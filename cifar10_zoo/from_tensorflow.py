@@ -54,7 +54,10 @@ def convert(variables: Variables, hyperparameters: Hyperparameters) -> TrainingS
 
     Raises:
         CheckpointError: a variable is missing, unknown or of another shape.
+        OptionError: the hyperparameters want batch normalization.
     """
+    if hyperparameters.batch_norm:
+        raise OptionError("--batch-norm: the original program trains without; name --no-batch-norm")
     state = TrainingState(hyperparameters)
     targets: dict[str, Tensor] = {}
     for name, parameter in state.model.named_parameters():

@@ -34,9 +34,6 @@ class Journal:
         what = f"{len(data.images)} {data.name} images, device {state.device}, {recipe.precision}"
         several = f", {recipe.num_gpus} processes" if recipe.num_gpus > 1 else ""
         print(f"training on {what}{several}, from step {state.step}", file=sys.stderr)
-        if options.log_device_placement:
-            for name, tensor in state.tensors().items():
-                print(f"{name}: {tensor.dtype} {list(tensor.shape)} on {tensor.device}", file=sys.stderr)
         self._images_per_step = recipe.batch_size * recipe.num_gpus
         self._losses = history.Losses(options.train_dir, state.step)
         self._summaries = Summaries(options.train_dir, first_step=state.step) if options.summary_frequency else None

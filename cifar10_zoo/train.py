@@ -108,6 +108,9 @@ def _loop(options: Options, data: dataset.Dataset, state: TrainingState, process
     if state.step >= end:
         return 0
     batches = TrainingBatches(data, state.hyperparameters, state.device)
+    if options.log_device_placement and processes.leads:
+        for name, tensor in ({"images": batches.images, "labels": batches.labels} | state.tensors()).items():
+            print(f"{name}: {tensor.dtype} {list(tensor.shape)} on {tensor.device}", file=sys.stderr)
     take_step = _step_function(state, batches, processes, options.compile)
     stop = 0
     with Journal(options, state, data, end, stops) if processes.leads else nullcontext() as journal:

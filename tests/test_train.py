@@ -83,7 +83,11 @@ def test_the_tutorials_use_fp16_and_log_device_placement(synthetic_dir: Path, tm
     words = ("--data-dir", synthetic_dir, "--train-dir", tmp_path, "--max-steps", 2, "--batch-size", 8, "--use_fp16")
     result = zoo("train", *words, "--log_device_placement", "--device", "cpu")
     assert result.returncode == 0, result.stderr
-    assert "\nweights/conv1.weight: torch.float32 [64, 3, 5, 5] on cpu\n" in result.stderr
+    for line in (
+        "images: torch.uint8 [50000, 3, 32, 32] on cpu",
+        "weights/conv1.weight: torch.float32 [64, 3, 5, 5] on cpu",
+    ):
+        assert f"\n{line}\n" in result.stderr
     assert newest(tmp_path).hyperparameters.precision == "fp16"
     assert "loss_scale" in newest(tmp_path).tensors
 
