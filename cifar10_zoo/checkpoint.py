@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import safetensors
@@ -159,6 +159,9 @@ def read(path: Path) -> Checkpoint:
     sha256 = metadata.pop("sha256", "")
     if sha256 != _digest(tensors, metadata):
         raise CheckpointError(f"{path} is damaged: its contents do not match its SHA-256 checksum")
+    hyperparameters = json.loads(metadata["hyperparameters"])
+    if unknown := hyperparameters.keys() - {field.name for field in fields(Hyperparameters)}:
+        raise CheckpointError(f"{path} is of a later version: it has hyperparameters {', '.join(sorted(unknown))}")
     if _FILE_NAME.fullmatch(path.name) and _step(path) != int(metadata["step"]):
         raise CheckpointError(f"{path} holds step {metadata['step']}: give it back its name, or remove it")
     return Checkpoint(
@@ -166,7 +169,7 @@ def read(path: Path) -> Checkpoint:
         step=int(metadata["step"]),
         dataset=metadata["dataset"],
         classes=tuple(json.loads(metadata["classes"])),
-        hyperparameters=Hyperparameters(**json.loads(metadata["hyperparameters"])),
+        hyperparameters=Hyperparameters(**hyperparameters),
         tensors=tensors,
         sha256=sha256,
     )

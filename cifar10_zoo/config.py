@@ -28,14 +28,13 @@ class Hyperparameters:
     initial_learning_rate: float = 0.1
     """Learning rate at step 0, or the highest of a triangle (INITIAL_LEARNING_RATE)."""
     schedule: Literal["staircase", "triangle"] = "staircase"
-    """Course of the learning rate: the tutorial's, or a rise from 0 in a fifth of all epochs and a fall to 0 in the
-    rest."""
+    """Course of the learning rate: the tutorial's, or up from 0 in a fifth of --epochs and down to 0 in the rest."""
     learning_rate_decay_factor: float = 0.1
     """Factor by which a staircase falls at each stair (LEARNING_RATE_DECAY_FACTOR)."""
     num_epochs_per_decay: float = 350.0
     """Epochs of 50,000 images between two stairs (NUM_EPOCHS_PER_DECAY)."""
-    epochs: float = 50.0
-    """Epochs of 50,000 images that a triangle spans."""
+    epochs: float = 0.0
+    """Epochs of 50,000 images after which training ends; 0 for no such end (ours)."""
     momentum: float = 0.0
     """Nesterov's; the tutorial has none."""
     weight_decay: float = 0.004
@@ -65,6 +64,8 @@ class Hyperparameters:
         for name, (low, high) in _LIMITS.items():
             if not low <= (value := getattr(self, name)) <= high:
                 raise OptionError(f"{flag(name)} must be between {low} and {high}, not {value}")
+        if self.schedule == "triangle" and not self.epochs:
+            raise OptionError("--schedule triangle needs an end: name --epochs")
 
 
 _LIMITS: dict[str, tuple[float, float]] = {
@@ -73,7 +74,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "initial_learning_rate": (1e-12, 1e12),
     "learning_rate_decay_factor": (1e-12, 1),
     "num_epochs_per_decay": (1e-9, 1e9),
-    "epochs": (1e-3, 1e6),
+    "epochs": (0, 1e9),
     "momentum": (0, 1),
     "weight_decay": (0, 1e6),
     "kernel_decay": (0, 1e6),

@@ -1,4 +1,8 @@
-"""The recipes: each one documented set of hyperparameters."""
+"""The recipes: sets of hyperparameters that belong together, for ``python -m cifar10_zoo.train --recipe NAME``.
+
+A flag beside ``--recipe`` changes one value of it. Precision @ 1 is that of the averaged weights on the 10,000 test
+images, one centre crop.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -6,11 +10,19 @@ from collections.abc import Sequence
 from cifar10_zoo.config import Hyperparameters, RecipeName
 
 TUTORIAL = Hyperparameters()
+"""The original, exactly.
+
+Source: cifar10.py and cifar10_train.py of the TensorFlow tutorial.
+Expected: 0.815 after 10,000 steps, 0.837 after 20,000, 0.854 after 40,000, 0.864 after 85,000.
+Hardware and time: 2 cores with AVX-512, fp32, 1,300 to 2,200 images/s: 10,000 steps in 10 to 16 minutes.
+Command: ``python -m cifar10_zoo.train --max-steps 100000``
+"""
+
 MODERN = Hyperparameters(
     recipe="modern",
     initial_learning_rate=0.2,
     schedule="triangle",
-    epochs=50.0,
+    epochs=51.2,
     momentum=0.9,
     weight_decay=0.0,
     kernel_decay=5e-4,
@@ -21,6 +33,16 @@ MODERN = Hyperparameters(
     whiten=True,
     moving_average_decay=0.999,
 )
+"""The same network and the same ONNX graph, better trained; by default for 20,000 steps.
+
+Source: batch normalization (Ioffe and Szegedy 2015), folded into the weights afterwards; label smoothing (Szegedy et
+al. 2015); whitening filters and alternating flips (Jordan 2024); a triangular learning rate (Page 2018, "How to train
+your ResNet"). Chosen on 5,000 held-out training images; ARCHITECTURE.md has the trials.
+Expected: @A20K@ after 20,000 steps, @ALONG@ with ``--epochs 100``.
+Hardware and time: one core with AVX-512, bf16, 1,370 images/s: 20,000 steps in 31 minutes.
+Command: ``python -m cifar10_zoo.train --recipe modern --precision bf16``
+"""
+
 RECIPES: dict[RecipeName, Hyperparameters] = {"tutorial": TUTORIAL, "modern": MODERN}
 
 

@@ -17,8 +17,8 @@ def decay_steps(hyperparameters: Hyperparameters) -> int:
 
 
 def last_step(hyperparameters: Hyperparameters) -> int:
-    """The step at which a triangle has come down to 0; a staircase goes on for ever."""
-    if hyperparameters.schedule == "staircase":
+    """The step at which all epochs are over, if there is an end to them."""
+    if not hyperparameters.epochs:
         return sys.maxsize
     images_per_step = hyperparameters.batch_size * hyperparameters.num_gpus
     return max(1, int(EXAMPLES_PER_EPOCH / images_per_step * hyperparameters.epochs))

@@ -42,7 +42,7 @@ class Options(DataOptions):
     train_dir: Path = Path("cifar10_train")
     """Folder of the checkpoints."""
     max_steps: int = 1_000_000
-    """Step at which training ends, counted from the first run; a triangle of the learning rate ends it earlier."""
+    """Step at which training ends, counted from the first run, unless --epochs ends it earlier."""
     log_frequency: int = 10
     """Steps between two lines on the console."""
     summary_frequency: int = 100

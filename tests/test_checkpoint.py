@@ -2,6 +2,7 @@
 
 import resource
 import signal
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,22 @@ def test_another_safetensors_file_is_not_a_checkpoint(tmp_path: Path) -> None:
     safetensors.torch.save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match="not a checkpoint of format"):
         checkpoint.read(path)
+
+
+def test_one_of_an_earlier_version_has_the_defaults_of_what_it_lacks(
+    state: TrainingState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one of a later version is refused."""
+    known = asdict(state.hyperparameters)
+    earlier = {name: value for name, value in known.items() if name in ("seed", "batch_size", "weight_decay")}
+    for written, readable in ((earlier, True), (known | {"hue": 1}, False)):
+        monkeypatch.setattr(checkpoint, "asdict", lambda _, written=written: written)
+        path = checkpoint.save(state, tmp_path, *DATA)
+        if readable:
+            assert checkpoint.read(path).hyperparameters == HYPERPARAMETERS
+        else:
+            with pytest.raises(CheckpointError, match="of a later version: it has hyperparameters hue"):
+                checkpoint.read(path)
 
 
 def test_the_newest_is_found_by_its_step_and_old_ones_go(state: TrainingState, tmp_path: Path) -> None:

@@ -274,6 +274,8 @@ def test_the_averaged_weights_are_what_is_evaluated(synthetic_dir: Path, train_d
     [
         (["--batch-size", "0"], ["--batch-size", "between 1 and 65536, not 0"]),
         (["--max-steps", "0"], ["--max-steps", "above 0"]),
+        (["--schedule", "triangle"], ["--schedule triangle", "--epochs"]),
+        (["--momentum", "1.5"], ["--momentum", "between 0 and 1"]),
         (["--seed", "-1"], ["--seed"]),
         (["--moving-average-decay", "1.1"], ["--moving-average-decay"]),
         (["--weight-decay", "-0.1"], ["--weight-decay"]),

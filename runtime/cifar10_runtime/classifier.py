@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MODELS = Path(__file__).parent / "models"
 """The models that ship with the package, ``NAME.onnx``."""
-DEFAULT_MODEL = "tutorial"
+DEFAULT_MODEL = "modern"
 DEFAULT_BATCH_SIZE = 64
 
 
