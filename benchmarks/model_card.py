@@ -51,7 +51,9 @@ def main(options: Options) -> None:
     tables = [per_class(confusions, data.classes), pictures(), jpeg(classifiers, images, compressed, labels)]
     text = CARD.read_text(encoding="utf-8")
     measured = "\n\n".join(tables)
-    CARD.write_text(MEASURED.sub(lambda match: f"{match[1]}\n{measured}\n\n{match[2]}", text), encoding="utf-8")
+    text, found = MEASURED.subn(lambda match: f"{match[1]}\n{measured}\n\n{match[2]}", text)
+    assert found == 1, f"{CARD} has lost its marks"
+    atomic.write_file(CARD, text.encode())
 
 
 def predict(classifier: Classifier, images: Images) -> Labels:

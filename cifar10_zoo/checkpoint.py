@@ -127,7 +127,7 @@ def read_newest(folder: Path) -> Checkpoint:
     """The whole checkpoint of the highest step; damaged ones are reported on stderr and passed over.
 
     Raises:
-        CheckpointError: there is none in ``folder``, or all are damaged.
+        CheckpointError: there is none in ``folder`` that can be read.
     """
     for path in reversed(paths := find(folder)):
         try:
@@ -135,7 +135,9 @@ def read_newest(folder: Path) -> Checkpoint:
         except CheckpointError as error:
             print(f"warning: {error}", file=sys.stderr)
     if paths:
-        raise CheckpointError(f"all checkpoints in {folder} are damaged: remove them, or name another folder")
+        raise CheckpointError(
+            f"none of the checkpoints in {folder} can be read: see the warnings, or name another folder"
+        )
     raise CheckpointError(f"no checkpoint in {folder}: train first, or name another folder")
 
 

@@ -32,7 +32,7 @@ class Hyperparameters:
     learning_rate_decay_factor: float = 0.1
     """Factor by which a staircase falls at each stair (LEARNING_RATE_DECAY_FACTOR)."""
     num_epochs_per_decay: float = 350.0
-    """Epochs of 50,000 images between two stairs (NUM_EPOCHS_PER_DECAY)."""
+    """Epochs of 50,000 images between two stairs, as one process alone counts them (NUM_EPOCHS_PER_DECAY)."""
     epochs: float = 0.0
     """Epochs of 50,000 images after which training ends; 0 for no such end (ours)."""
     momentum: float = 0.0
@@ -64,6 +64,8 @@ class Hyperparameters:
         for name, (low, high) in _LIMITS.items():
             if not low <= (value := getattr(self, name)) <= high:
                 raise OptionError(f"{flag(name)} must be between {low} and {high}, not {value}")
+        if self.batch_norm and self.batch_size == 1:
+            raise OptionError("--batch-size must be above 1 with --batch-norm")
         if self.schedule == "triangle" and not self.epochs:
             raise OptionError("--schedule triangle needs an end: name --epochs")
 

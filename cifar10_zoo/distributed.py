@@ -5,7 +5,7 @@
 Source: ``cifar10_multi_gpu_train.py``.
 """
 
-import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from cifar10_zoo.errors import TrainingError
 
 
 @dataclass(frozen=True)
@@ -36,27 +38,46 @@ class Towers:
     def wait(self) -> None:
         """Until all have come here."""
         if self.count > 1:
-            distributed.barrier()
+            with self.together():
+                distributed.barrier()
 
     def highest(self, value: int) -> int:
         """The highest of the values that the processes give; each must ask at the same step."""
         if self.count == 1:
             return value
         highest = torch.tensor(value)
-        distributed.all_reduce(highest, distributed.ReduceOp.MAX)
+        with self.together():
+            distributed.all_reduce(highest, distributed.ReduceOp.MAX)
         return int(highest)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Around what takes all processes: where one is gone, the first says so, and the others end without a word.
+
+        Raises:
+            TrainingError: another process is gone.
+        """
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if self.count == 1:
+                raise
+            if not self.leads:
+                sys.exit(1)
+            raise TrainingError(f"a process of this training is gone; start it again to go on ({error})") from error
 
 
 @contextmanager
 def towers() -> Iterator[Towers]:
     """The processes that torchrun has started, connected while the block lasts; else this one alone."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    if not distributed.is_torchelastic_launched():
         yield Towers()
         return
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield Towers(distributed.get_rank(), count)
+        yield Towers(distributed.get_rank(), distributed.get_world_size())
     finally:
         with suppress(RuntimeError):  # the others may be gone
             distributed.destroy_process_group()

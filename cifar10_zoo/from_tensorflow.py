@@ -54,10 +54,10 @@ def convert(variables: Variables, hyperparameters: Hyperparameters) -> TrainingS
 
     Raises:
         CheckpointError: a variable is missing, unknown or of another shape.
-        OptionError: the hyperparameters want batch normalization.
+        OptionError: the hyperparameters want another network or another beginning than the original's.
     """
-    if hyperparameters.batch_norm:
-        raise OptionError("--batch-norm: the original program trains without; name --no-batch-norm")
+    if hyperparameters.recipe != "tutorial" or hyperparameters.batch_norm or hyperparameters.whiten:
+        raise OptionError("--recipe modern, --batch-norm and --whiten are not for checkpoints of the original program")
     state = TrainingState(hyperparameters)
     targets: dict[str, Tensor] = {}
     for name, parameter in state.model.named_parameters():

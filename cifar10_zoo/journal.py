@@ -85,7 +85,8 @@ class Journal:
         return step % self._options.summary_frequency == 0
 
     def _save(self) -> None:
-        self._require_finite(float(sum(p.detach().sum() for p in self._state.model.parameters())), self._state.step)
+        total = sum(tensor.sum() for tensor in self._state.model.state_dict().values())
+        self._require_finite(float(total), self._state.step)
         self._losses.save()
         checkpoint.save(self._state, self._options.train_dir, self._data.name, self._data.classes)
         self._saved = Lap(self._state.step)

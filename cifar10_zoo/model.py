@@ -51,7 +51,7 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, band: Tensor, biases: Tensor) -> Tensor:
         d = F.conv2d(x * x, band, biases)
-        root = torch.rsqrt(d)
+        root = torch.rsqrt(d).to(x.dtype)  # which autocast makes float32 on CUDA
         factor = root * torch.sqrt(root)  # d^-0.5 * d^-0.25
         ctx.save_for_backward(x, band, d, factor)
         return x * factor

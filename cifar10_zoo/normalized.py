@@ -26,18 +26,21 @@ class BatchNorm(nn.Module):
     of values, and may change places with a pooling.
     """
 
+    factor: Tensor
     mean: Tensor
     variance: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
+        # PyTorch's CUDA kernels give no gradient of a bias that comes without a factor.
+        self.register_buffer("factor", torch.ones(channels), persistent=False)
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("variance", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``x`` [N, channels, ...], by its own statistics in training, else by the running ones."""
-        return F.batch_norm(x, self.mean, self.variance, None, self.bias, self.training, MOMENTUM, EPSILON)
+        return F.batch_norm(x, self.mean, self.variance, self.factor, self.bias, self.training, MOMENTUM, EPSILON)
 
 
 class NormalizedNet(Cifar10Net):

@@ -49,6 +49,6 @@ RECIPES: dict[RecipeName, Hyperparameters] = {"tutorial": TUTORIAL, "modern": MO
 def named_in(words: Sequence[str]) -> Hyperparameters:
     """The recipe that a command line names with --recipe, the tutorial's where it names none."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--recipe", default=TUTORIAL.recipe)
+    parser.add_argument("--recipe", nargs="?")
     name = parser.parse_known_args(words)[0].recipe
-    return RECIPES.get(name, TUTORIAL)  # of a wrong name, the parser of all options complains
+    return RECIPES.get(name, TUTORIAL)  # of a wrong or missing name, the parser of all options complains

@@ -34,6 +34,9 @@ from cifar10_zoo.recipes import named_in
 from cifar10_zoo.schedule import last_step
 from cifar10_zoo.state import TrainingState
 
+_AGREEMENT_FREQUENCY = 10
+"""Steps between two looks of several processes whether one was told to stop; torchrun kills what does not in 30 s."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(DataOptions):
@@ -65,6 +68,8 @@ class Options(DataOptions):
                 raise OptionError(f"{flag(name)} must be above 0, not {getattr(self, name)}")
         if self.summary_frequency < 0:
             raise OptionError(f"--summary-frequency must be 0 or more, not {self.summary_frequency}")
+        if self.compile and not shutil.which(os.environ.get("CXX", "g++")):
+            raise OptionError("--compile needs a C++ compiler: install g++, or name one in CXX")
         if self.use_fp16:
             object.__setattr__(self, "hyperparameters", replace(self.hyperparameters, precision="fp16"))
 
@@ -73,8 +78,8 @@ def train(options: Options) -> TrainingState:
     """Train to ``options.max_steps``, saving checkpoints, and return the final state.
 
     SIGINT, SIGTERM, SIGHUP and a closed console let the step under way finish; it is saved before the program exits.
-    Where torchrun has started several processes, the first of them alone prints and writes, and all stop together at
-    the next step that is logged.
+    Where torchrun has started several processes, the first of them alone prints and writes, and all stop together after
+    a step that is a multiple of ``_AGREEMENT_FREQUENCY``.
 
     Raises:
         ZooError: the data set or a checkpoint cannot be used, the loss is no longer finite, or a process is gone.
@@ -83,16 +88,15 @@ def train(options: Options) -> TrainingState:
     where = choose_device(options.device)
     data = options.load("train")
     with towers() as processes, alone_in(options.train_dir) if processes.leads else nullcontext():
-        processes.wait()  # for the first to have the folder; where it has not, torchrun ends the others here
+        processes.wait()  # for the first to have the folder; where it has not, the others end here
         recipe = replace(options.hyperparameters, num_gpus=processes.count)
         with stop_signals(second_kills=processes.count == 1) as stops:
             state = _start(options.train_dir, data, TrainingState(recipe, where))
-            try:
-                stop = _loop(options, data, state, processes, stops)
-            except RuntimeError as error:
-                if processes.count == 1:
-                    raise
-                raise TrainingError(f"a process of this training is gone; start it again to go on ({error})") from error
+            if (processes.highest(state.step), -processes.highest(-state.step)) != (state.step, state.step):
+                raise TrainingError(
+                    f"the processes see different checkpoints in {options.train_dir}: it must be shared"
+                )
+            stop = _loop(options, data, state, processes, stops)
     if processes.leads:
         print(f"step {state.step}: {checkpoint.latest(options.train_dir)}", file=sys.stderr)
         if stop:
@@ -119,10 +123,11 @@ def _loop(options: Options, data: dataset.Dataset, state: TrainingState, process
             number = step * processes.count + processes.rank
             if journal:
                 journal.before(step, batches, number)
-            losses = take_step(number)
+            with processes.together():
+                losses = take_step(number)
             if journal:
                 journal.after(step, losses)
-            if processes.count == 1 or step % options.log_frequency == 0:
+            if processes.count == 1 or step % _AGREEMENT_FREQUENCY == 0:
                 stop = processes.highest(stops[0] if stops else 0)
     return stop
 
@@ -132,8 +137,6 @@ def _step_function(
 ) -> Callable[[int], Tensor]:
     """What takes a step on a batch, given its number, and returns the losses."""
     if compiled:
-        if not shutil.which(os.environ.get("CXX", "g++")):
-            raise OptionError("--compile needs a C++ compiler: install g++, or name one in CXX")
         state.network = torch.compile(state.network)  # type: ignore[assignment]
     state.network = processes.replicate(state.network)
     if state.device.type == "cuda" and processes.count == 1:
@@ -151,6 +154,8 @@ def _start(train_dir: Path, data: dataset.Dataset, state: TrainingState) -> Trai
     saved.require_classes_of(data)
     advice = f"continue with the same, or name another --train-dir than {train_dir}"
     was, now = asdict(saved.hyperparameters), asdict(state.hyperparameters)
+    if (processes := was.pop("num_gpus")) != now["num_gpus"]:
+        raise CheckpointError(f"{saved.path} was trained by {processes} processes, not {now['num_gpus']}: {advice}")
     if changed := [f"{flag(name)} {was[name]}, not {now[name]}" for name in was if was[name] != now[name]]:
         raise CheckpointError(f"{saved.path} was trained with {', '.join(changed)}: {advice}")
     saved.restore(state)

@@ -11,6 +11,7 @@ from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.dataset import Dataset
 from cifar10_zoo.inputs import (
     TrainingBatches,
+    alternating_flips,
     batch_indices,
     center_crop,
     distort,
@@ -122,6 +123,8 @@ def test_colors_can_be_distorted_less_and_flips_alternate(seed: int, number: int
     (_, full), (index, less) = (TrainingBatches(data, r, torch.device("cpu")).draw(number) for r in (tutorial, recipe))
     torch.testing.assert_close(less.brightness, full.brightness / 4)
     torch.testing.assert_close(less.contrast - 1, (full.contrast - 1) / 4)
+    many = alternating_flips(seed, torch.arange(10_000), torch.zeros(10_000), 10_000)
+    assert abs(many.float().mean() - 0.5) < 0.03, "at first by chance"
     assert torch.equal(less.x, full.x)
     next_epoch = TrainingBatches(data, recipe, torch.device("cpu"))
     flips = dict(zip(index.tolist(), less.flip.tolist(), strict=True))

@@ -1,6 +1,5 @@
 """The modern recipe: trained otherwise, and yet the same network; every part of it does what it says."""
 
-import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from cifar10_zoo.model import Cifar10Net
 from cifar10_zoo.normalized import BatchNorm, NormalizedNet
 from cifar10_zoo.recipes import MODERN, TUTORIAL
 from cifar10_zoo.schedule import last_step, learning_rate
+from cifar10_zoo.state import TrainingState
 from cifar10_zoo.whitening import FILTERS, whitening_filters
 
 SHORT = replace(MODERN, batch_size=32, epochs=0.02)  # 31 steps
@@ -103,11 +103,42 @@ def test_the_command_takes_a_recipe_and_changes_of_it(synthetic_dir: Path, tmp_p
 
 def test_the_tutorials_recipe_is_the_tutorials() -> None:
     values = asdict(TUTORIAL)
-    assert Hyperparameters() == TUTORIAL
-    added = ("momentum", "kernel_decay", "label_smoothing", "alternate_flips", "batch_norm", "whiten")
+    added = ("epochs", "momentum", "kernel_decay", "label_smoothing", "alternate_flips", "batch_norm", "whiten")
     assert not any(values[name] for name in added)
-    assert values["distort_colors"] == 1
-    json.dumps(values)  # as a checkpoint keeps them
+    assert (values["distort_colors"], values["schedule"]) == (1, "staircase")
+
+
+def test_a_step_of_the_modern_recipe_by_hand() -> None:
+    """Smoothed cross entropy; Nesterov momentum; decay of kernels, not of biases; batch statistics."""
+    recipe = replace(MODERN, batch_size=8, whiten=False)
+    state, reference = TrainingState(recipe), NormalizedNet(recipe.seed)
+    random = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(8, 3, 24, 24, generator=random), torch.arange(8)
+    log_probabilities = reference(images.contiguous(memory_format=torch.channels_last)).log_softmax(dim=1)
+    target = torch.full((8, 10), 0.1 / 10) + 0.9 * F.one_hot(labels, 10)
+    loss = -(target * log_probabilities).sum(dim=1).mean()
+    loss.backward()
+    assert float(state.train_step(images, labels)[-1]) == pytest.approx(loss.item(), rel=1e-6)
+    rate = learning_rate(0, recipe)
+    updated = dict(state.model.named_parameters())
+    for name, parameter in reference.named_parameters():
+        assert parameter.grad is not None
+        gradient = parameter.grad + (5e-4 * parameter if name.endswith("weight") else 0)
+        expected = parameter - rate * (1 + recipe.momentum) * gradient  # the first step of Nesterov's
+        torch.testing.assert_close(updated[name], expected, rtol=0, atol=1e-7, msg=name)
+
+
+def test_a_new_run_begins_with_whitening_filters(synthetic_dir: Path, tmp_path: Path) -> None:
+    recipe = replace(SHORT, initial_learning_rate=1e-12)
+    state = train.train(options(synthetic_dir, tmp_path, hyperparameters=recipe, max_steps=1))
+    filters = whitening_filters(dataset.load(synthetic_dir, "train").images)
+    torch.testing.assert_close(state.model.conv1.weight.detach(), filters)
+    torch.testing.assert_close(state.averages.weights["conv1.weight"], filters)
+
+
+def test_epochs_end_the_tutorials_recipe_too(synthetic_dir: Path, tmp_path: Path) -> None:
+    recipe = Hyperparameters(batch_size=500, epochs=0.02)
+    assert train.train(options(synthetic_dir, tmp_path, hyperparameters=recipe)).step == 2
 
 
 def test_whitening_filters_whiten(synthetic_dir: Path) -> None:
@@ -150,7 +181,7 @@ def test_compiled_it_gives_the_same_losses(synthetic_dir: Path, tmp_path: Path) 
 def test_without_a_compiler_it_says_so(synthetic_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "/nowhere/g++")
     with pytest.raises(OptionError, match=r"--compile needs a C\+\+ compiler"):
-        train.train(options(synthetic_dir, tmp_path, compile=True))
+        options(synthetic_dir, tmp_path, compile=True)
 
 
 def test_ten_views_are_evaluated(

@@ -18,7 +18,7 @@ from command_line import assert_fails_cleanly, zoo
 from kill_training import kill_and_compare
 
 from cifar10_zoo import checkpoint, curves, dataset, history, train
-from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.config import Hyperparameters, Precision
 from cifar10_zoo.cuda_graph import GraphedStep
 from cifar10_zoo.errors import CheckpointError, TrainingError
 from cifar10_zoo.evaluate import precision_at_1
@@ -275,6 +275,7 @@ def test_the_averaged_weights_are_what_is_evaluated(synthetic_dir: Path, train_d
         (["--batch-size", "0"], ["--batch-size", "between 1 and 65536, not 0"]),
         (["--max-steps", "0"], ["--max-steps", "above 0"]),
         (["--schedule", "triangle"], ["--schedule triangle", "--epochs"]),
+        (["--recipe", "modern", "--batch-size", "1"], ["--batch-size", "--batch-norm"]),
         (["--momentum", "1.5"], ["--momentum", "between 0 and 1"]),
         (["--seed", "-1"], ["--seed"]),
         (["--moving-average-decay", "1.1"], ["--moving-average-decay"]),
@@ -320,12 +321,13 @@ def test_cuda_trains_like_the_cpu(synthetic_dir: Path, tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("recipe", [TUTORIAL, MODERN, replace(MODERN, precision="fp16")])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("recipe", [TUTORIAL, MODERN])
 def test_on_cuda_the_graph_does_what_the_steps_do_and_waits_for_nothing(
-    synthetic_dir: Path, recipe: Hyperparameters
+    synthetic_dir: Path, recipe: Hyperparameters, precision: Precision
 ) -> None:
     """Ten steps, some before and some after the capture, with PyTorch on the watch for synchronization."""
-    recipe = replace(recipe, batch_size=32, initial_learning_rate=0.01)
+    recipe = replace(recipe, batch_size=32, initial_learning_rate=0.01, precision=precision)
     data, cuda = dataset.load(synthetic_dir, "train"), torch.device("cuda")
     plain, graphed = (TrainingState(recipe, cuda) for _ in range(2))
     batches = TrainingBatches(data, recipe, cuda)
