@@ -154,7 +154,7 @@ def test_whitening_filters_whiten(synthetic_dir: Path) -> None:
     assert (covariance - variances.diag()).abs().max() < 1e-3
 
 
-@given(epochs=st.floats(0.1, 300), batch_size=st.integers(1, 2048), num_gpus=st.integers(1, 8))
+@given(epochs=st.floats(0.1, 300), batch_size=st.integers(2, 2048), num_gpus=st.integers(1, 8))
 def test_the_triangle_rises_and_falls_to_nothing(epochs: float, batch_size: int, num_gpus: int) -> None:
     recipe = replace(MODERN, epochs=epochs, batch_size=batch_size, num_gpus=num_gpus, initial_learning_rate=0.5)
     steps = last_step(recipe)
