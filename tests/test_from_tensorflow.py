@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from cifar10_zoo import checkpoint
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.errors import CheckpointError
+from cifar10_zoo.errors import CheckpointError, OptionError
 from cifar10_zoo.from_tensorflow import convert
+from cifar10_zoo.recipes import MODERN
 
 Variables = dict[str, NDArray[Any]]
 
@@ -50,6 +51,12 @@ def test_the_multi_gpu_trainer_keeps_no_loss_averages(variables: Variables) -> N
     state = convert(without | {"global_step": np.array(7, np.float32)}, Hyperparameters())
     assert state.loss_averages.values.tolist() == [0, 0, 0, 0]
     assert state.step == 7
+
+
+def test_it_begins_no_modern_training(variables: Variables) -> None:
+    for recipe in (MODERN, Hyperparameters(batch_norm=True), Hyperparameters(whiten=True)):
+        with pytest.raises(OptionError, match="not for checkpoints of the original program"):
+            convert(variables, recipe)
 
 
 @pytest.mark.parametrize(

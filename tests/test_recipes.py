@@ -8,19 +8,19 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from cifar10_export import build
-from command_line import ROOT, assert_fails_cleanly, run, zoo
+import tyro
+from command_line import ROOT, run, zoo
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from cifar10_zoo import checkpoint, dataset, evaluate, history, train
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.errors import OptionError
+from cifar10_zoo.errors import CheckpointError, OptionError
 from cifar10_zoo.inputs import evaluation_images, ten_views
 from cifar10_zoo.model import Cifar10Net
 from cifar10_zoo.normalized import BatchNorm, NormalizedNet
-from cifar10_zoo.recipes import MODERN, TUTORIAL
+from cifar10_zoo.recipes import MODERN, TUTORIAL, named_in
 from cifar10_zoo.schedule import last_step, learning_rate
 from cifar10_zoo.state import TrainingState
 from cifar10_zoo.whitening import FILTERS, whitening_filters
@@ -65,15 +65,12 @@ def test_batch_normalization_is_that_of_pytorch() -> None:
     assert torch.equal(ours(x), theirs(x))
 
 
-def test_it_is_served_by_the_same_graph(modern_dir: Path, synthetic_dir: Path, tmp_path: Path) -> None:
+def test_it_is_served_by_the_same_graph(modern_dir: Path, model_file: Path, tmp_path: Path) -> None:
     """Node by node that of the tutorial, in the same shapes; and it exports by the same command."""
-    words = ("--checkpoint-dir", modern_dir, "--data-dir", synthetic_dir, "--output", tmp_path / "modern.onnx")
+    words = ("--checkpoint-dir", modern_dir, "--data-dir", tmp_path, "--output", tmp_path / "modern.onnx")
     result = run(ROOT / "export" / "to_onnx.py", *words)
     assert result.returncode == 0, result.stderr
-    plain = Cifar10Net().eval()
-    for parameter in plain.parameters():
-        torch.nn.init.normal_(parameter)  # the exporter leaves out a bias of zeros
-    served, tutorial = onnx.load(tmp_path / "modern.onnx"), build(plain)
+    served, tutorial = onnx.load(tmp_path / "modern.onnx"), onnx.load(model_file)
 
     def structure(model: onnx.ModelProto) -> list[object]:
         nodes = [(node.op_type, list(node.input), list(node.output)) for node in model.graph.node]
@@ -97,8 +94,14 @@ def test_the_command_takes_a_recipe_and_changes_of_it(synthetic_dir: Path, tmp_p
     result = zoo("train", "--recipe", "modern", *words, "--momentum", 0.5)
     assert result.returncode == 0, result.stderr
     assert checkpoint.read_newest(tmp_path).hyperparameters == replace(MODERN, batch_size=8, momentum=0.5)
-    assert_fails_cleanly(zoo("train", *words), 1, "--recipe modern, not tutorial", "--momentum 0.5, not 0.0")
-    assert zoo("train", "--recipe", "postmodern", *words).returncode == 2
+    with pytest.raises(CheckpointError, match=r"--recipe modern, not tutorial, .* --momentum 0\.5, not 0\.0"):
+        train.train(options(synthetic_dir, tmp_path, hyperparameters=Hyperparameters(batch_size=8)))
+
+
+@pytest.mark.parametrize("words", [("--recipe", "postmodern"), ("--recipe",), ("--max-steps", "1", "--recipe")])
+def test_a_wrong_recipe_is_wrong_usage(words: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        tyro.cli(train.Options, args=words, default=train.Options(hyperparameters=named_in(words)))
 
 
 def test_the_tutorials_recipe_is_the_tutorials() -> None:
