@@ -20,8 +20,11 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Against OpenVINO as well, which nothing else needs. Keeps the results and updates the README's table.
 bench: .venv/installed
-	$(BIN)/python -m pytest benchmarks
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m pytest benchmarks --benchmark-json=.benchmarks/raw.json
+	$(BIN)/python benchmarks/report.py .benchmarks/raw.json
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'

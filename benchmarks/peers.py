@@ -1,12 +1,18 @@
-"""What we are measured against, and how: peers run in turn with ours, in one process, on the same inputs."""
+"""What we are measured against, and how: all take turns, round by round, in one process, on the same inputs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
 from statistics import median
 
+import numpy as np
+import onnx
 import onnxruntime
 import torch
 from cifar10_export import ServingGraph
+from cifar10_export.ship import MODELS
+from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,29 +21,34 @@ from cifar10_zoo.config import Precision
 from cifar10_zoo.model import Cifar10Net
 
 ROUNDS = 30
+Batch = NDArray[np.uint8]
+Run = Callable[[Batch], object]
 
 
-def compare(benchmark: BenchmarkFixture, ours: Callable[[], object], peer: Callable[[], object], images: int) -> None:
-    """Time ``ours`` and, before each of its rounds, ``peer``; report images/s of both and the ratio of the medians."""
-    seconds = []
+def compare(benchmark: BenchmarkFixture, contestants: Mapping[str, Callable[[], object]], images: int) -> None:
+    """Time the first contestant, and before each of its rounds all others; report images/s of each, and the ratios."""
+    (name, ours), *others = contestants.items()
+    seconds: dict[str, list[float]] = {other: [] for other, _ in others}
 
-    def time_peer() -> None:
-        start = time.perf_counter()
-        peer()
-        seconds.append(time.perf_counter() - start)
+    def time_others() -> None:
+        for other, run in others:
+            seconds[other].append(timed(run))
 
-    ours()
-    peer()
-    benchmark.pedantic(ours, setup=time_peer, rounds=ROUNDS)
-    ours_median, peer_median = median_seconds(benchmark), median(seconds)
+    for run in contestants.values():  # warm up
+        run()
+    benchmark.pedantic(ours, setup=time_others, rounds=ROUNDS)
+    medians = {name: median_seconds(benchmark)} | {other: median(times) for other, times in seconds.items()}
     benchmark.extra_info |= {
-        "images_per_s": round(images / ours_median),
-        "peer_images_per_s": round(images / peer_median),
-        "times_the_peer": round(peer_median / ours_median, 2),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "onnxruntime": onnxruntime.__version__,
+        "images_per_s": {contestant: round(images / value) for contestant, value in medians.items()},
+        f"times_faster_is_{name}": {other: round(medians[other] / medians[name], 2) for other in seconds},
     }
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Seconds that one call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def median_seconds(benchmark: BenchmarkFixture) -> float:
@@ -70,13 +81,72 @@ def plain_step(
     optimizer.step()
 
 
-def usual_export(path: str) -> onnxruntime.InferenceSession:
-    """The plain network through torch.onnx.export, in a plain session."""
-    model = ServingGraph(PlainNet()).eval()
+@cache
+def plain_graph() -> ServingGraph:
+    """The plain network with the weights of the shipped model fp32, behind its preprocessing."""
+    model = PlainNet()
+    shipped = {t.name: t for t in onnx.load(MODELS / "fp32-direct.onnx").graph.initializer}
+    weights = {name: shipped[f"network.{name}"] for name in model.state_dict()}
+    model.load_state_dict({name: torch.tensor(onnx.numpy_helper.to_array(t)) for name, t in weights.items()})
+    return ServingGraph(model).eval()
+
+
+def usual_export(path: Path) -> Path:
+    """Write what torch.onnx.export makes of the plain network, for any batch size."""
     images = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
     names = ["logits", "probabilities"]
     shapes = ({0: torch.export.Dim("N")},)
-    program = torch.onnx.export(model, (images,), dynamic_shapes=shapes, input_names=["images"], output_names=names)
+    program = torch.onnx.export(
+        plain_graph(), (images,), dynamic_shapes=shapes, input_names=["images"], output_names=names
+    )
     assert program is not None
     program.save(path)
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return path
+
+
+def usual_session(path: Path) -> Run:
+    """A plain ONNX Runtime session for that file."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda batch: session.run(["probabilities"], {"images": batch})[0]
+
+
+def torch_eager() -> Run:
+    """The plain network in PyTorch as it is."""
+    graph = plain_graph()
+
+    def run(batch: Batch) -> object:
+        with torch.inference_mode():
+            return graph(torch.from_numpy(batch))[1].numpy()
+
+    return run
+
+
+def torch_compiled() -> Run:
+    """The plain network through torch.compile, once for all batch sizes."""
+    graph = torch.compile(plain_graph(), dynamic=True)
+
+    def run(batch: Batch) -> object:
+        with torch.no_grad():
+            return graph(torch.from_numpy(batch))[1].numpy()
+
+    return run
+
+
+def openvino(path: Path) -> Run:
+    """OpenVINO for the usual export, at the precision that it chooses, as many requests at once as it wants."""
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(path, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+    requests = openvino.AsyncInferQueue(compiled)
+    results: dict[int, object] = {}
+    requests.set_callback(lambda request, index: results.update({index: request.get_output_tensor(1).data.copy()}))
+
+    def run(batch: Batch) -> object:
+        parts = np.array_split(batch, min(len(requests), len(batch)))
+        for index, part in enumerate(parts):
+            requests.start_async({"images": part}, index)
+        requests.wait_all()
+        return np.concatenate([results[index] for index in range(len(parts))])
+
+    return run

@@ -40,8 +40,10 @@ def test_training_step(benchmark: BenchmarkFixture, batches: TrainingBatches, pr
     images, labels = batches.batch(0)
     compare(
         benchmark,
-        ours=lambda: state.train_step(*batches.batch(state.step)),
-        peer=lambda: plain_step(plain, optimizer, images, labels, precision),
+        {
+            "ours": lambda: state.train_step(*batches.batch(state.step)),
+            "plain port": lambda: plain_step(plain, optimizer, images, labels, precision),
+        },
         images=BATCH_SIZE,
     )
 
@@ -69,7 +71,7 @@ def test_training_step_on_cuda(benchmark: BenchmarkFixture, precision: Precision
             plain_step(plain, optimizer, images, labels, precision)
         torch.cuda.synchronize()
 
-    compare(benchmark, ours, peer, images=steps * BATCH_SIZE)
+    compare(benchmark, {"ours": ours, "plain port": peer}, images=steps * BATCH_SIZE)
     benchmark.extra_info["gpu"] = torch.cuda.get_device_name()
 
 

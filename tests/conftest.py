@@ -4,11 +4,14 @@ import os
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 from command_line import ROOT, run
+from PIL import Image
 
-from cifar10_zoo import dataset, synthetic, train
+from cifar10_zoo import dataset, image_folders, synthetic, train
 from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.dataset import Dataset
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("untimed")
@@ -69,3 +72,21 @@ def model_file(train_dir: Path, synthetic_dir: Path, tmp_path_factory: pytest.Te
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
     return output
+
+
+@pytest.fixture(scope="session")
+def folder(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 300 test images as PNG files in class folders."""
+    data = dataset.load(synthetic_dir, "test")
+    target = tmp_path_factory.mktemp("images") / "test"
+    image_folders.write(Dataset(data.name, data.classes, data.images[:300], data.labels[:300]), target)
+    return target
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PNG file of 40 x 60 pixels."""
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path

@@ -1,26 +1,26 @@
 """The classifier as a library."""
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar10_runtime import images
-from cifar10_runtime.errors import ImageError, InferenceError, ModelError, UsageError
-from cifar10_runtime.session import DeviceChoice, open_session
+from cifar10_runtime.errors import DeviceError, ImageError, ModelError, UsageError
+from cifar10_runtime.models import DEFAULT_MODEL, find_model
+from cifar10_runtime.session import PROVIDERS, DeviceChoice, Session, choose_device
+from cifar10_runtime.threads import usable_processors
 
 if TYPE_CHECKING:
     import onnxruntime
-
-MODELS = Path(__file__).parent / "models"
-"""The models that ship with the package, ``NAME.onnx``."""
-DEFAULT_MODEL = "modern"
-DEFAULT_BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Prediction:
 
 
 class Classifier:
-    """Classifies images with an exported model, on the CPU or on a CUDA GPU.
+    """Classifies images with an exported model, on the CPU or on a CUDA GPU; any number of threads may share it.
 
     Args:
         model: name of a model that ships with the package, or path of an .onnx file: input ``images`` uint8
             [N, SIZE, SIZE, 3] RGB, output ``probabilities`` float32 [N, classes], metadata ``labels`` (a JSON list).
-        device: ``auto`` takes CUDA where it works; ``cuda`` is an error where it does not.
+        device: ``auto`` takes CUDA where it works; any other is an error where it does not.
 
     Raises:
         DeviceError: ONNX Runtime is not installed, or the device cannot be used.
@@ -65,17 +65,35 @@ class Classifier:
     metadata: dict[str, str]
     """What the model says of itself: data set, step, accuracy and so on."""
     device: str
-    """The device that it runs on, ``cpu`` or ``cuda``."""
+    """The device that it runs on, a key of ``PROVIDERS``."""
+    threads: int
+    """Threads that decode and, on a CPU, classify: as many as there are processors that this process may use."""
 
     def __init__(self, model: str | Path = DEFAULT_MODEL, device: DeviceChoice = "auto") -> None:
-        self.model_path = _model_path(model)
-        self._session, self.device = open_session(self.model_path, device)
-        self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.input_size, classes = _interface(self._session, self.model_path)
+        self._session, self.device = _open(model, device)
+        self.model_path = self._session.model
+        self.metadata = dict(self._session.session.get_modelmeta().custom_metadata_map)
+        self.input_size, classes = _interface(self._session.session, self.model_path)
         self.labels = _labels(self.metadata, classes, self.model_path)
+        self.threads = usable_processors()
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cifar10")
+
+    def __enter__(self) -> "Classifier":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for the threads to end; nothing can be classified afterwards."""
+        self._pool.shutdown(cancel_futures=True)
 
     def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities [N, classes] float32 of ``batch`` [N, SIZE, SIZE, 3] uint8 RGB.
+
+        A single image is classified on the calling thread, without a detour; of more, each thread takes a part.
 
         Raises:
             UsageError: the batch has another shape or type.
@@ -84,34 +102,52 @@ class Classifier:
         if batch.dtype != np.uint8 or batch.shape[1:] != (self.input_size, self.input_size, 3):
             wanted = f"uint8 [N, {self.input_size}, {self.input_size}, 3]"
             raise UsageError(f"a batch must be {wanted}, not {batch.dtype} {list(batch.shape)}")
-        try:
-            (result,) = self._session.run(["probabilities"], {"images": batch})
-        except Exception as error:  # ONNX Runtime's exceptions have no common base class
-            reason = str(error).strip().splitlines()[0]
-            raise InferenceError(f"{self.model_path} failed on a batch of {len(batch)} images: {reason}") from error
-        probabilities: NDArray[np.float32] = np.asarray(result)
+        size = min(self._session.provider.batch_size, -(-len(batch) // self.threads))
+        if len(batch) <= max(1, size) or self._session.provider.graph:
+            return self._run(batch)
+        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+        return np.concatenate(list(self._pool.map(self._run, parts)))
+
+    def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        probabilities = self._session.probabilities(batch)
         if probabilities.shape != (len(batch), len(self.labels)):
             raise ModelError(f"{self.model_path} gives {probabilities.shape} for {len(self.labels)} labels")
         return probabilities
 
-    def classify(self, paths: Iterable[str | Path], batch_size: int = DEFAULT_BATCH_SIZE) -> Iterator[Prediction]:
+    def classify(self, paths: Iterable[str | Path], batch_size: int | None = None) -> Iterator[Prediction]:
         """Classify image files: one prediction a path, in order; a file that cannot be read has an ``error``.
+
+        Each thread takes a batch of files, decodes and classifies it; ``paths`` are taken from as room is made for
+        more, so there is no limit to their number.
+
+        Args:
+            batch_size: images in a batch; by default what suits the device. No influence on the result.
 
         Raises:
             UsageError: ``paths`` is a single path, or ``batch_size`` is below 1.
         """
         if isinstance(paths, str | bytes | Path):
             raise UsageError(f"paths must be a list of paths, not {paths!r}")
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, not {batch_size}")
-        return self._classify_batches(paths, batch_size)
+        return self._classify_batches(paths, batch_size or self._session.provider.batch_size)
 
     def _classify_batches(self, paths: Iterable[str | Path], batch_size: int) -> Iterator[Prediction]:
         remaining = map(str, paths)
-        while chunk := list(islice(remaining, batch_size)):
-            yield from self._classify_batch(chunk)
+        batches = iter(lambda: list(islice(remaining, batch_size)), [])
+        pending: deque[Future[list[Prediction]]] = deque()
+        try:
+            for batch in batches:
+                pending.append(self._pool.submit(self._classify_batch, batch))
+                if len(pending) > 2 * self.threads:
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
 
-    def _classify_batch(self, paths: list[str]) -> Iterator[Prediction]:
+    def _classify_batch(self, paths: list[str]) -> list[Prediction]:
         decoded: list[NDArray[np.uint8]] = []
         errors: dict[int, str] = {}
         for index, path in enumerate(paths):
@@ -119,27 +155,28 @@ class Classifier:
                 decoded.append(images.decode(path, self.input_size))
             except ImageError as error:
                 errors[index] = str(error)
-        rows = iter(self.probabilities(np.stack(decoded)) if decoded else ())
-        for index, path in enumerate(paths):
-            if index in errors:
-                yield Prediction(path, (), errors[index])
-            else:
-                yield Prediction(path, self._ranking(next(rows)))
+        rankings = iter(self._rankings(self._run(np.stack(decoded))) if decoded else ())
+        return [
+            Prediction(path, (), errors[index]) if index in errors else Prediction(path, next(rankings))
+            for index, path in enumerate(paths)
+        ]
 
-    def _ranking(self, probabilities: NDArray[np.float32]) -> tuple[tuple[str, float], ...]:
-        order = np.argsort(-probabilities, kind="stable")
-        return tuple((self.labels[index], float(probabilities[index])) for index in order)
+    def _rankings(self, probabilities: NDArray[np.float32]) -> Iterator[tuple[tuple[str, float], ...]]:
+        order = np.argsort(-probabilities, axis=1, kind="stable")
+        values = np.take_along_axis(probabilities, order, axis=1)
+        for indices, row in zip(order.tolist(), values.tolist(), strict=True):
+            yield tuple(zip([self.labels[index] for index in indices], row, strict=True))
 
 
-def _model_path(model: str | Path) -> Path:
-    """The file of a bundled model by its name, else ``model`` itself."""
-    bundled = MODELS / f"{model}.onnx"
-    if Path(model).name == str(model) and bundled.exists():
-        return bundled
-    if Path(model).is_file():
-        return Path(model)
-    names = ", ".join(sorted(path.stem for path in MODELS.glob("*.onnx"))) or "none"
-    raise ModelError(f"model {model} is neither a file nor a model that ships with the package ({names})")
+def _open(model: str | Path, device: DeviceChoice) -> tuple[Session, str]:
+    """The session and its device; ``auto`` goes on to the CPU where CUDA is installed and does not work."""
+    chosen = choose_device(device)
+    try:
+        return Session(find_model(model, PROVIDERS[chosen].layout), chosen), chosen
+    except DeviceError:
+        if device != "auto" or chosen == "cpu":
+            raise
+        return Session(find_model(model, PROVIDERS["cpu"].layout), "cpu"), "cpu"
 
 
 def _interface(session: "onnxruntime.InferenceSession", path: Path) -> tuple[int, int | None]:

@@ -7,15 +7,17 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePath
 from typing import Annotated
 
 import tyro
 from tqdm import tqdm
 
-from cifar10_runtime import images, output
-from cifar10_runtime.classifier import DEFAULT_BATCH_SIZE, DEFAULT_MODEL, Classifier, Prediction
+from cifar10_runtime import files, output
+from cifar10_runtime.classifier import Classifier, Prediction
 from cifar10_runtime.errors import InferenceError, UsageError
+from cifar10_runtime.models import DEFAULT_MODEL
 from cifar10_runtime.session import DeviceChoice
 
 EXIT_OK, EXIT_FATAL, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
@@ -38,9 +40,9 @@ class Options:
     model: str = DEFAULT_MODEL
     """Name of a model that ships with the package, or path of an .onnx file."""
     device: DeviceChoice = "auto"
-    """Where to compute; auto takes a CUDA GPU where it works, cuda never falls back to the CPU."""
-    batch_size: int = DEFAULT_BATCH_SIZE
-    """Images in a batch; no influence on the result."""
+    """Where to compute; auto takes a CUDA GPU where it works, the others never fall back to the CPU."""
+    batch_size: int | None = None
+    """Images in a batch, by default what suits the device; no influence on the result."""
     top_k: int = 1
     """Labels a row."""
     output: Path | None = None
@@ -70,19 +72,20 @@ def _fail(error: Exception, status: int) -> None:
 def _run(options: Options) -> int:
     if not options.paths:
         raise UsageError("name the folders or files to classify: cifar10-infer images/")
-    if options.batch_size < 1:
+    if options.batch_size is not None and options.batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, not {options.batch_size}")
-    paths = list(images.find(options.paths))
-    if not paths:
-        raise UsageError(f"no images ({' '.join(images.SUFFIXES)}) in {' '.join(options.paths)}")
+    paths = files.find(options.paths)
+    first = next(paths, None)
+    if first is None:
+        raise UsageError(f"no images ({' '.join(files.SUFFIXES)}) in {' '.join(options.paths)}")
     classifier = Classifier(options.model, options.device)
     if not 1 <= options.top_k <= len(classifier.labels):
         raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")
     tally = _Tally(classifier.labels)
     start = time.perf_counter()
     with _writer(options) as write:
-        predictions = classifier.classify(paths, options.batch_size)
-        for prediction in _with_progress_bar(predictions, len(paths), options):
+        predictions = classifier.classify(chain([first], paths), options.batch_size)
+        for prediction in _with_progress_bar(predictions, options):
             tally.add(prediction)
             write(prediction)
     seconds = time.perf_counter() - start
@@ -116,11 +119,11 @@ def _writer(options: Options) -> Iterator[output.Write]:
             yield write
 
 
-def _with_progress_bar(predictions: Iterable[Prediction], total: int, options: Options) -> Iterable[Prediction]:
+def _with_progress_bar(predictions: Iterable[Prediction], options: Options) -> Iterable[Prediction]:
     """A bar on stderr where that is a terminal on which no table is shown."""
     table_is_shown = options.output is None and sys.stdout.isatty()
     hidden = table_is_shown or not sys.stderr.isatty()
-    bar: Iterable[Prediction] = tqdm(predictions, total=total, unit=" images", disable=hidden)
+    bar: Iterable[Prediction] = tqdm(predictions, unit=" images", disable=hidden)
     return bar
 
 

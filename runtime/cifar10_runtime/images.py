@@ -1,68 +1,35 @@
-"""Image files: find them, decode them, bring them to the size of the model."""
+"""Image files: decode them and bring them to the size of the model.
 
-import glob
+OpenCV decodes the common kinds of small files, Pillow all others; where both can, the pixels are the same.
+"""
+
+import io
 import os
 import stat
-from collections.abc import Iterable, Iterator
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cifar10_runtime.errors import ImageError, UsageError
+from cifar10_runtime.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """The formats that are decoded; no other is even tried."""
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""Files that are taken from folders, in lower or upper case."""
 BACKGROUND = "white"
 """What transparent pixels are laid on."""
+REDUCED = 4
+"""A JPEG file may be decoded at 1/2, 1/4 or 1/8 of its size, as long as it stays this many times larger than needed."""
 
 _Image = Image.Image
+_Pixels = NDArray[np.uint8]
 _FILTER = Image.Resampling.BICUBIC
 
-
-def find(paths: Iterable[str]) -> Iterator[str]:
-    """The image files that ``paths`` mean, in a stable order.
-
-    A file stands for itself, a folder for the files with a known suffix in it and below, except hidden ones; anything
-    else is a glob pattern, ``**`` included.
-
-    Raises:
-        UsageError: a path does not exist, a pattern matches nothing, or a folder cannot be read.
-    """
-    for path in paths:
-        if os.path.isdir(path):
-            yield from _walk(path)
-        elif os.path.lexists(path):
-            yield path
-        elif matches := sorted(glob.glob(path, recursive=True)):
-            found = find(match for match in matches if os.path.isdir(match) or _has_known_suffix(match))
-            yield from dict.fromkeys(found)  # a pattern can match a folder and its files
-        else:
-            raise UsageError(f"{path} does not exist and matches no file")
+cv2.setNumThreads(1)  # files are decoded in parallel instead
+cv2.utils.logging.setLogLevel(0)  # what it cannot read, Pillow says better
 
 
-def _walk(folder: str) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder, onerror=_refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (os.path.join(parent, name) for name in sorted(files) if _is_image_name(name))
-
-
-def _refuse(error: OSError) -> None:
-    """A folder that cannot be read is no empty folder."""
-    raise UsageError(f"{error.filename} cannot be read: {error.strerror}")
-
-
-def _is_image_name(name: str) -> bool:
-    return _has_known_suffix(name) and not name.startswith(".")
-
-
-def _has_known_suffix(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
-
-
-def decode(path: str, size: int) -> NDArray[np.uint8]:
+def decode(path: str, size: int) -> _Pixels:
     """Decode an image file to RGB [size, size, 3] uint8.
 
     The first frame, turned upright by its EXIF orientation; transparency is laid on white. An image of another size is
@@ -72,22 +39,83 @@ def decode(path: str, size: int) -> NDArray[np.uint8]:
         ImageError: the file cannot be read or decoded completely.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ImageError("not a regular file")  # a pipe would keep us waiting
-        with Image.open(path, formats=FORMATS) as image:
-            rgb = _to_rgb(ImageOps.exif_transpose(image))
+        content = _read(path)
+        pixels = _decode_plain(content, size)
+        if pixels is None:
+            pixels = _decode_any(content, size)
     except ImageError:
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         raise ImageError(_reason(error)) from error
-    return np.asarray(rgb if rgb.size == (size, size) else _middle_square(rgb).resize((size, size), _FILTER))
+    return pixels if pixels.shape == (size, size, 3) else _resize(pixels, size)
 
 
-def _middle_square(image: _Image) -> _Image:
-    width, height = image.size
+def _read(path: str) -> bytes:
+    """All of a file, in as few system calls as it takes: other threads get their turn at each."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("not a regular file")  # a pipe would keep us waiting
+        content = os.read(descriptor, status.st_size)
+        while len(content) < status.st_size and (more := os.read(descriptor, status.st_size - len(content))):
+            content += more
+        return content
+    finally:
+        os.close(descriptor)
+
+
+def _decode_plain(content: bytes, size: int) -> _Pixels | None:
+    """RGB [H, W, 3] of a file that is nothing but 8-bit RGB or grey pixels and not much too large; else None."""
+    shape = _plain_png(content) or _plain_jpeg(content)
+    if shape is None or min(shape) >= 2 * REDUCED * size:
+        return None
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    return None if pixels is None else pixels.astype(np.uint8, copy=False)
+
+
+def _plain_png(content: bytes) -> tuple[int, int] | None:
+    """Height and width of a PNG file without transparency, palette, EXIF data and animation; else None."""
+    if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR" or len(content) < 33:
+        return None
+    depth, color, interlaced = content[24], content[25], content[28]
+    special = any(chunk in content for chunk in (b"tRNS", b"eXIf", b"acTL"))
+    if depth != 8 or color not in (0, 2) or interlaced or special:
+        return None
+    return int.from_bytes(content[20:24]), int.from_bytes(content[16:20])
+
+
+def _plain_jpeg(content: bytes) -> tuple[int, int] | None:
+    """Height and width of a JPEG file of 1 or 3 components of 8 bits without EXIF data; else None."""
+    if content[:2] != b"\xff\xd8":
+        return None
+    position = 2
+    while position + 10 <= len(content) and content[position] == 0xFF:
+        marker, length = content[position + 1], int.from_bytes(content[position + 2 : position + 4])
+        if marker == 0xE1:  # EXIF data may turn the image
+            return None
+        if 0xC0 <= marker <= 0xC2:
+            depth, components = content[position + 4], content[position + 9]
+            height, width = content[position + 5 : position + 7], content[position + 7 : position + 9]
+            return (int.from_bytes(height), int.from_bytes(width)) if depth == 8 and components in (1, 3) else None
+        position += 2 + length
+    return None
+
+
+def _decode_any(content: bytes, size: int) -> _Pixels:
+    """RGB [H, W, 3] of a file in any of ``FORMATS``."""
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        image.draft(None, (REDUCED * size, REDUCED * size))  # to no other mode
+        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+
+
+def _resize(pixels: _Pixels, size: int) -> _Pixels:
+    """The middle square of ``pixels`` [H, W, 3] as [size, size, 3]."""
+    height, width = pixels.shape[:2]
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    return image.crop((left, top, left + side, top + side))
+    square = Image.fromarray(pixels[top : top + side, left : left + side])
+    return np.asarray(square.resize((size, size), _FILTER))
 
 
 def _to_rgb(image: _Image) -> _Image:

@@ -1,0 +1,38 @@
+"""What most would write to classify a folder: Pillow, then ONNX Runtime, batch by batch.
+
+python benchmarks/plain_loop.py MODEL FOLDER OUTPUT
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+BATCH_SIZE = 64
+
+
+def load(path: Path) -> np.ndarray:
+    """RGB [32, 32, 3] uint8."""
+    with Image.open(path) as image:
+        rgb = image.convert("RGB")
+        return np.asarray(rgb if rgb.size == (32, 32) else rgb.resize((32, 32)))
+
+
+def main(model: str, folder: str, output: str) -> None:
+    """Write path, class and probability of every file."""
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix in (".png", ".jpg"))
+    with open(output, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        for start in range(0, len(paths), BATCH_SIZE):
+            chunk = paths[start : start + BATCH_SIZE]
+            (probabilities,) = session.run(["probabilities"], {"images": np.stack([load(path) for path in chunk])})
+            for path, row in zip(chunk, probabilities, strict=True):
+                writer.writerow([path, row.argmax(), row.max()])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,218 @@
+"""Classifier: the library behind cifar10-infer, shared by threads and bound in memory."""
+
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cifar10_runtime import Classifier, ModelError, Prediction, UsageError, images
+from cifar10_runtime.models import bundled, find_model
+from cifar10_runtime.threads import cgroup_limit, usable_processors
+
+from cifar10_zoo import dataset
+
+
+def test_the_library(model_file: Path, photo: Path) -> None:
+    classifier = Classifier(model_file, device="cpu")
+    assert classifier.labels == dataset.CLASSES["synthetic"]
+    assert classifier.input_size == 32
+    assert classifier.device == "cpu"
+    good, missing = classifier.classify([photo, "missing.png"])
+    assert good.path == str(photo)
+    assert good.error == ""
+    assert [label for label, _ in good.ranking] == sorted(
+        classifier.labels, key=lambda label: -dict(good.ranking)[label]
+    )
+    assert sum(probability for _, probability in good.ranking) == pytest.approx(1, abs=1e-5)
+    pixels = images.decode(str(photo), 32)
+    probabilities = classifier.probabilities(pixels[None])
+    assert probabilities.shape == (1, 10)
+    assert good.probability == pytest.approx(float(probabilities.max()))
+    assert missing == Prediction("missing.png", (), "No such file or directory")
+
+
+def test_wrong_use_of_the_library_is_an_error(model_file: Path, photo: Path) -> None:
+    classifier = Classifier(model_file, device="cpu")
+    for batch in (np.zeros((1, 32, 32, 3), np.float32), np.zeros((32, 32, 3), np.uint8)):
+        with pytest.raises(UsageError, match=r"must be uint8 \[N, 32, 32, 3\]"):
+            classifier.probabilities(batch)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="a list of paths"):
+        classifier.classify(str(photo))
+    with pytest.raises(UsageError, match="batch_size"):
+        classifier.classify([photo], batch_size=0)
+    with pytest.raises(UsageError, match="device gpu"):
+        Classifier(model_file, device="gpu")  # type: ignore[arg-type]
+
+
+def change_labels(labels: str | None) -> Callable[[onnx.ModelProto], None]:
+    """Give the model other labels, or none."""
+
+    def change(model: onnx.ModelProto) -> None:
+        others = [entry for entry in model.metadata_props if entry.key != "labels"]
+        del model.metadata_props[:]
+        model.metadata_props.extend(others)
+        if labels is not None:
+            model.metadata_props.add(key="labels", value=labels)
+
+    return change
+
+
+def rename_output(model: onnx.ModelProto) -> None:
+    model.graph.output[1].name = model.graph.node[-1].output[0] = "other"
+
+
+def fix_batch_size(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (change_labels(None), "no labels"),
+        (change_labels("cat"), "no labels"),
+        (change_labels("5"), "no labels"),
+        (change_labels('"abcdefghij"'), "no labels"),
+        (change_labels('["a", "b"]'), "2 labels for 10 classes"),
+        (rename_output, "expected input images uint8"),
+        (fix_batch_size, "expected input images uint8"),
+    ],
+)
+def test_a_model_that_breaks_the_contract_is_refused(
+    model_file: Path, tmp_path: Path, change: Callable[[onnx.ModelProto], None], message: str
+) -> None:
+    model = onnx.load(model_file)
+    change(model)
+    onnx.save(model, tmp_path / "broken.onnx")
+    with pytest.raises(ModelError, match=message):
+        Classifier(tmp_path / "broken.onnx", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pictures(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.rglob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def classifier(model_file: Path) -> Iterator[Classifier]:
+    with Classifier(model_file, device="cpu") as classifier:
+        yield classifier
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
+def test_order_is_kept_whatever_the_batch_size(
+    classifier: Classifier, pictures: list[str], tmp_path: Path, batch_size: int
+) -> None:
+    paths = [*pictures, str(tmp_path / "missing.png"), *reversed(pictures)]
+    answers = list(classifier.classify(paths, batch_size))
+    assert [answer.path for answer in answers] == paths
+    assert [bool(answer.error) for answer in answers].index(True) == len(pictures)
+    for answer, mirrored in zip(answers, reversed(answers), strict=True):
+        assert answer.label == mirrored.label
+        assert answer.probability == pytest.approx(mirrored.probability, abs=1e-6, nan_ok=True)
+
+
+def test_paths_are_taken_as_they_are_needed(classifier: Classifier, pictures: list[str]) -> None:
+    """Of an endless sequence: a few batches for each thread, and no more."""
+    taken = itertools.count()
+    endless = (pictures[next(taken) % len(pictures)] for _ in itertools.repeat(None))
+    answers = classifier.classify(endless, batch_size=2)
+    first = [next(answers) for _ in range(10)]
+    assert [answer.path for answer in first] == pictures[:10]
+    answers.close()  # type: ignore[attr-defined]
+    assert next(taken) <= 10 + 2 * (2 * classifier.threads + 2)
+
+
+def test_threads_may_share_a_classifier(classifier: Classifier, pictures: list[str]) -> None:
+    expected = list(classifier.classify(pictures[:100]))
+    with ThreadPoolExecutor(8) as pool:
+        for answers in pool.map(lambda _: list(classifier.classify(pictures[:100])), range(8)):
+            assert answers == expected
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 63, 64, 65, 200])
+def test_a_large_batch_is_shared_out_and_put_together_again(classifier: Classifier, count: int) -> None:
+    batch = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    together = classifier.probabilities(batch)
+    assert together.shape == (count, 10)
+    for image, row in zip(batch, together, strict=True):
+        np.testing.assert_allclose(classifier.probabilities(image[None])[0], row, rtol=0, atol=1e-6)
+
+
+def test_a_closed_classifier_says_so(model_file: Path, pictures: list[str]) -> None:
+    with Classifier(model_file, device="cpu") as classifier:
+        pass
+    with pytest.raises(RuntimeError, match="shutdown"):
+        list(classifier.classify(pictures))
+
+
+def test_every_bundled_model_classifies(pictures: list[str]) -> None:
+    for name, entry in bundled().items():
+        with Classifier(name, device="cpu") as classifier:
+            assert classifier.metadata["precision"] == entry["precision"]
+            assert len(list(classifier.classify(pictures[:3]))) == 3
+
+
+def test_the_layout_of_a_bundled_model_suits_the_device() -> None:
+    assert find_model("fp32", "winograd").name == "fp32.onnx"
+    assert find_model("fp32", "direct").name == "fp32-direct.onnx"
+    assert find_model("int8", "winograd") == find_model("int8", "direct")
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return root
+
+
+V1 = "4:memory:/\n3:cpu,cpuacct:/docker/one\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({}, float("inf")),
+        ({"proc/self/cgroup": "0::/\n"}, float("inf")),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, float("inf")),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, 1.5),
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": "300000 100000\n"}, 3),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                "sys/fs/cgroup/a/cpu.max": "300000 100000\n",
+                "sys/fs/cgroup/a/b/cpu.max": "50000 100000\n",
+            },
+            0.5,
+        ),
+        (
+            {
+                "proc/self/cgroup": V1,
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "200000\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            2,
+        ),
+        (
+            {
+                "proc/self/cgroup": V1,
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            float("inf"),
+        ),
+    ],
+)
+def test_a_container_with_less_time_gets_fewer_threads(tmp_path: Path, files: dict[str, str], limit: float) -> None:
+    root = write(tmp_path, files)
+    assert cgroup_limit(root) == limit
+    processors = usable_processors(root)
+    assert 1 <= processors <= max(1, limit + 1)
+    if limit < 1:
+        assert processors == 1
+    if limit == float("inf") and sys.platform == "linux":
+        assert processors == len(os.sched_getaffinity(0))

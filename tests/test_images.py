@@ -1,0 +1,190 @@
+"""Decoding: every kind of file gives the pixels that a viewer shows, or an error; fast or not makes no difference."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cifar10_runtime import ImageError, images
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "GIF": "gif", "TIFF": "tiff"}
+
+
+@pytest.mark.parametrize(("pillow_format", "suffix"), FORMATS.items())
+def test_every_format_is_decoded(tmp_path: Path, pillow_format: str, suffix: str) -> None:
+    pixels = np.full((32, 32, 3), (200, 40, 90), dtype=np.uint8)
+    path = tmp_path / f"image.{suffix}"
+    Image.fromarray(pixels).save(path, pillow_format)
+    decoded = images.decode(str(path), 32)
+    assert decoded.shape == (32, 32, 3)
+    assert decoded.dtype == np.uint8
+    assert np.abs(decoded.astype(int) - pixels).max() <= 8, "lossy formats may be a little off"
+
+
+def test_another_format_is_not_even_tried(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "image.png", "PPM")
+    with pytest.raises(ImageError, match="not an image in a known format"):
+        images.decode(str(tmp_path / "image.png"), 32)
+
+
+@settings(max_examples=25, deadline=None)
+@given(width=st.integers(1, 90), height=st.integers(1, 90))
+def test_other_sizes_show_the_middle_square(tmp_path_factory: pytest.TempPathFactory, width: int, height: int) -> None:
+    """A grey image whose sides beyond the middle square are white: none of the white may be seen."""
+    side = min(width, height)
+    pixels = np.full((height, width, 3), 255, dtype=np.uint8)
+    top, left = (height - side) // 2, (width - side) // 2
+    pixels[top : top + side, left : left + side] = 100
+    path = tmp_path_factory.getbasetemp() / "size.png"
+    Image.fromarray(pixels).save(path)
+    assert (images.decode(str(path), 32) == 100).all()
+
+
+def test_shrinking_averages_the_pixels(tmp_path: Path) -> None:
+    """A fine checkerboard becomes grey; without antialiasing it would become black, white or stripes."""
+    board = (np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    Image.fromarray(board).save(tmp_path / "board.png")
+    decoded = images.decode(str(tmp_path / "board.png"), 32).astype(int)
+    assert np.abs(decoded - 127).max() <= 3
+
+
+def upright() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "undo"),
+    [
+        (1, None),
+        (2, Image.Transpose.FLIP_LEFT_RIGHT),
+        (3, Image.Transpose.ROTATE_180),
+        (4, Image.Transpose.FLIP_TOP_BOTTOM),
+        (5, Image.Transpose.TRANSPOSE),
+        (6, Image.Transpose.ROTATE_90),
+        (7, Image.Transpose.TRANSVERSE),
+        (8, Image.Transpose.ROTATE_270),
+    ],
+)
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, undo: Image.Transpose | None) -> None:
+    stored = upright() if undo is None else upright().transpose(undo)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "turned.png", exif=exif)
+    assert (images.decode(str(tmp_path / "turned.png"), 32) == np.asarray(upright())).all()
+
+
+def gray16() -> Image.Image:
+    return Image.fromarray(np.full((32, 32), 0x8040, dtype=np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: Image.new("L", (32, 32), 70), (70, 70, 70)),
+        (lambda: Image.new("1", (32, 32), 1), (255, 255, 255)),
+        (lambda: Image.new("RGBA", (32, 32), (10, 20, 30, 0)), (255, 255, 255)),
+        (lambda: Image.new("RGBA", (32, 32), (0, 0, 0, 51)), (204, 204, 204)),
+        (lambda: Image.new("LA", (32, 32), (0, 51)), (204, 204, 204)),
+        (lambda: Image.new("RGB", (32, 32), (9, 8, 7)).quantize(2), (9, 8, 7)),
+        (gray16, (128, 128, 128)),
+    ],
+    ids=["grey", "1 bit", "transparent", "half transparent", "grey half transparent", "palette", "16 bit"],
+)
+def test_every_kind_of_pixel_becomes_rgb(
+    tmp_path: Path, make: Callable[[], Image.Image], expected: tuple[int, int, int]
+) -> None:
+    make().save(tmp_path / "image.png")
+    decoded = images.decode(str(tmp_path / "image.png"), 32).astype(int)
+    assert np.abs(decoded - expected).max() == 0
+
+
+def test_32_bit_pixels_are_an_error_instead_of_a_black_picture(tmp_path: Path) -> None:
+    for mode in ("I", "F"):
+        Image.new(mode, (32, 32), 1).save(tmp_path / "image.tif")
+        with pytest.raises(ImageError, match="32-bit pixels"):
+            images.decode(str(tmp_path / "image.tif"), 32)
+
+
+def as_file(image: Image.Image, pillow_format: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, pillow_format, **options)
+    return file.getvalue()
+
+
+@settings(max_examples=100)
+@given(
+    width=st.integers(1, 80),
+    height=st.integers(1, 80),
+    grey=st.booleans(),
+    quality=st.integers(1, 100),
+    subsampling=st.integers(0, 2),
+    progressive=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_opencv_gives_the_pixels_of_pillow(
+    width: int, height: int, grey: bool, quality: int, subsampling: int, progressive: bool, seed: int
+) -> None:
+    """For whatever is decoded by OpenCV; smooth pictures, whose colours JPEG has to interpolate."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).convert("L" if grey else "RGB")
+    jpeg = as_file(picture, "JPEG", quality=quality, subsampling=subsampling, progressive=progressive)
+    for content in (as_file(picture, "PNG"), jpeg):
+        fast = images._decode_plain(content, 32)
+        assert fast is not None, "the common case must be the fast one"
+        np.testing.assert_array_equal(fast, images._decode_any(content, 32))
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("RGBA", {}),
+        ("LA", {}),
+        ("P", {}),
+        ("1", {}),
+        ("I;16", {}),
+        ("RGB", {"transparency": (0, 0, 0)}),
+        ("RGB", {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"}),
+    ],
+)
+def test_what_opencv_would_get_wrong_is_left_to_pillow(mode: str, options: dict[str, object]) -> None:
+    image = Image.new(mode, (32, 32))
+    assert images._decode_plain(as_file(image, "PNG", **options), 32) is None
+    if "exif" in options:
+        assert images._decode_plain(as_file(image, "JPEG", **options), 32) is None
+    assert images._decode_plain(as_file(Image.new("CMYK", (32, 32)), "JPEG"), 32) is None
+
+
+@settings(max_examples=150)
+@given(data=st.data(), pillow_format=st.sampled_from(["PNG", "JPEG"]))
+def test_a_damaged_file_is_no_picture_by_opencv_alone(data: st.DataObject, pillow_format: str) -> None:
+    """Cut short or with a byte changed: OpenCV gives the pixels of Pillow, or both none."""
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    content = bytearray(as_file(Image.fromarray(pixels), pillow_format))
+    position = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        del content[position:]
+    else:
+        content[position] ^= data.draw(st.integers(1, 255))
+    fast = images._decode_plain(bytes(content), 32)
+    if fast is not None:
+        np.testing.assert_array_equal(fast, images._decode_any(bytes(content), 32))
+
+
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(tmp_path: Path) -> None:
+    """As small as it may be, and to nearly the same pixels; with EXIF orientation, too."""
+    coarse = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    photo = Image.fromarray(coarse).resize((1600, 1200), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "photo.jpg", quality=95)
+    photo.save(tmp_path / "turned.jpg", quality=95, exif=exif)
+    full = images._resize(np.asarray(Image.open(tmp_path / "photo.jpg")), 32)
+    decoded = images.decode(str(tmp_path / "photo.jpg"), 32)
+    assert images._decode_any((tmp_path / "photo.jpg").read_bytes(), 32).shape == (150, 200, 3)
+    assert np.abs(decoded.astype(int) - full).max() <= 6
+    turned = images.decode(str(tmp_path / "turned.jpg"), 32)
+    assert np.abs(turned.astype(int) - np.rot90(full, -1)).max() <= 6
