@@ -23,7 +23,7 @@ from cifar10_zoo.errors import DatasetError
 ROOT = Path(__file__).parent.parent
 CARD = ROOT / "MODEL_CARD.md"
 RESULTS = ROOT / "benchmarks" / "results"
-MODELS = ("modern", "tutorial")
+MODELS = ("fp32", "int8", "tutorial")
 JPEG_QUALITIES = (95, 75, 50, 25, 10)
 MEASURED = re.compile(r"(<!-- measured by benchmarks/model_card.py -->\n).*(<!-- end -->)", re.DOTALL)
 

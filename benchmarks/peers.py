@@ -132,12 +132,16 @@ def torch_compiled() -> Run:
     return run
 
 
-def openvino(path: Path) -> Run:
-    """OpenVINO for the usual export, at the precision that it chooses, as many requests at once as it wants."""
+def openvino(path: Path, hint: str) -> Run:
+    """OpenVINO for the usual export, at the precision that it chooses, as many requests at once as it wants.
+
+    Args:
+        hint: ``THROUGHPUT`` or ``LATENCY``, what it is to be good at.
+    """
     import openvino
 
     core = openvino.Core()
-    compiled = core.compile_model(path, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+    compiled = core.compile_model(path, "CPU", {"PERFORMANCE_HINT": hint})
     requests = openvino.AsyncInferQueue(compiled)
     results: dict[int, object] = {}
     requests.set_callback(lambda request, index: results.update({index: request.get_output_tensor(1).data.copy()}))

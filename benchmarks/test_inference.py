@@ -40,7 +40,7 @@ def peers(usual: Path) -> dict[str, Run]:
     """Everything that we are compared with."""
     peers = {"usual export": usual_session(usual), "torch": torch_eager(), "torch.compile": torch_compiled()}
     if importlib.util.find_spec("openvino"):
-        peers["openvino"] = openvino(usual)
+        peers["openvino"] = openvino(usual, "THROUGHPUT")
     return peers
 
 
@@ -77,10 +77,12 @@ def test_throughput(benchmark: BenchmarkFixture, ours: dict[str, Run], peers: di
 
 
 @pytest.mark.benchmark(group="latency of one image")
-def test_latency(benchmark: BenchmarkFixture, ours: dict[str, Run], peers: dict[str, Run]) -> None:
+def test_latency(benchmark: BenchmarkFixture, ours: dict[str, Run], peers: dict[str, Run], usual: Path) -> None:
     """Single calls, all in turn; p50, p95 and p99 in microseconds."""
     image = random_images(1)
     runs = {**ours, **peers}
+    if "openvino" in runs:
+        runs["openvino"] = openvino(usual, "LATENCY")
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run(image)
@@ -126,7 +128,11 @@ def test_roofline(benchmark: BenchmarkFixture, ours: dict[str, Run]) -> None:
 @pytest.mark.parametrize("batch_size", [1, 8, 64, 512, 8192])
 def test_throughput_on_cuda(benchmark: BenchmarkFixture, usual: Path, batch_size: int) -> None:
     """Copies to and from the GPU included, in ours and in all peers."""
-    ours: dict[str, Run] = {name: Classifier(name, device="cuda").probabilities for name in ("fp32", "fp16")}
+    ours: dict[str, Run] = {
+        "fp32": Classifier("fp32", device="cuda").probabilities,
+        "fp32 in TF32": Classifier("fp32", device="cuda", tf32=True).probabilities,
+        "fp16": Classifier("fp16", device="cuda").probabilities,
+    }
     plain = onnxruntime.InferenceSession(usual, providers=["CUDAExecutionProvider"])
     eager = plain_graph().cuda()
     compiled = torch.compile(eager, dynamic=True)

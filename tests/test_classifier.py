@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from cifar10_runtime import Classifier, ModelError, Prediction, UsageError, images
 from cifar10_runtime.models import bundled, find_model
@@ -216,3 +217,22 @@ def test_a_container_with_less_time_gets_fewer_threads(tmp_path: Path, files: di
         assert processors == 1
     if limit == float("inf") and sys.platform == "linux":
         assert processors == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu and a CUDA GPU"
+)
+@pytest.mark.parametrize("name", ["fp32", "fp16", "views10", "tutorial"])
+def test_cuda_gives_the_answers_of_the_cpu_for_all_test_images(cifar10_dir: Path, name: str) -> None:
+    """One by one for some, in large batches for all; only where two classes are equally likely may they differ."""
+    test = dataset.load(cifar10_dir, "test").images.permute(0, 2, 3, 1).contiguous().numpy()
+    with Classifier(name, device="cpu") as on_cpu, Classifier(name, device="cuda") as on_cuda:
+        expected, actual = on_cpu.probabilities(test), on_cuda.probabilities(test)
+        tolerance = 1e-2 if name == "fp16" else 1e-5
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
+        best, second = np.sort(expected, axis=1)[:, :-3:-1].T
+        different = actual.argmax(axis=1) != expected.argmax(axis=1)
+        assert (best - second)[different].max(initial=0) <= 2 * tolerance
+        for image, row in zip(test[:5], expected, strict=False):
+            np.testing.assert_allclose(on_cuda.probabilities(image[None])[0], row, rtol=0, atol=tolerance)

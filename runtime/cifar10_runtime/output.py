@@ -28,13 +28,13 @@ def row(prediction: Prediction, top_k: int) -> dict[str, Value]:
 
 
 def _csv_writer(file: IO[str], top_k: int) -> Write:
-    writer = csv.DictWriter(file, row(Prediction("", ()), top_k), lineterminator="\n")
-    writer.writeheader()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(row(Prediction("", ()), top_k))
     # Before Python 3.12 a carriage return is not quoted where lines end without one.
-    quoting = csv.DictWriter(file, writer.fieldnames, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def write(prediction: Prediction) -> None:
-        (quoting if "\r" in prediction.path else writer).writerow(row(prediction, top_k))
+        (quoting if "\r" in prediction.path else writer).writerow(row(prediction, top_k).values())
 
     return write
 

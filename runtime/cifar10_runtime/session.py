@@ -34,7 +34,9 @@ class Provider:
     install: str = "pip install onnxruntime"
     """How to get it."""
     graph: bool = False
-    """Whether batches, all of ``batch_size``, run as one CUDA graph."""
+    """Whether a batch runs as one CUDA graph, which wants batches of a fixed size."""
+    tf32_option: str = ""
+    """The provider's option that allows TF32, with "0" and "1"; empty where there is no such thing."""
 
 
 PROVIDERS: dict[str, Provider] = {
@@ -42,9 +44,10 @@ PROVIDERS: dict[str, Provider] = {
         name="CUDAExecutionProvider",
         layout="direct",
         batch_size=512,
-        options={"use_tf32": "0", "enable_cuda_graph": "1"},  # float32 as on the CPU
+        options={"enable_cuda_graph": "1"},
         install="pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]'",
         graph=True,
+        tf32_option="use_tf32",
     ),
     "openvino": Provider(
         name="OpenVINOExecutionProvider",
@@ -82,16 +85,22 @@ class Session:
     On a CPU each call runs on the thread that makes it: as many calls at once as there are processors are faster than
     one call on all of them, share the weights, and leave no thread spinning.
 
+    Args:
+        tf32: whether products of float32 may be rounded to TF32, faster and less exact, where a GPU can.
+
     Raises:
+        UsageError: the device knows no TF32.
         DeviceError: the device cannot be used.
         ModelError: the file is not a model that ONNX Runtime can run.
     """
 
-    def __init__(self, model: Path, device: str) -> None:
+    def __init__(self, model: Path, device: str, tf32: bool = False) -> None:
         self.model = model
         self.provider = PROVIDERS[device]
-        self.session = _open(model, device)
-        self._graph: _CudaGraph | None = None
+        if tf32 and not self.provider.tf32_option:
+            raise UsageError(f"--tf32 is not for --device {device}")
+        self.session = _open(model, device, tf32)
+        self._graphs: dict[int, _CudaGraph] = {}
         self._lock = threading.Lock()
 
     def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -104,12 +113,18 @@ class Session:
             if not self.provider.graph:
                 return np.asarray(self.session.run(["probabilities"], {"images": batch})[0])
             with self._lock:
-                self._graph = self._graph or _CudaGraph(self.session, self.provider.batch_size, batch.shape[1:])
-                return self._graph.run(batch)
+                return self._graph_for(batch).run(batch)
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise InferenceError(
                 f"{self.model} failed on a batch of {len(batch)} images: {first_line(error)}"
             ) from error
+
+    def _graph_for(self, batch: NDArray[np.uint8]) -> _CudaGraph:
+        """One graph for single images, for the sake of latency, and one for all else."""
+        size = 1 if len(batch) == 1 else self.provider.batch_size
+        if size not in self._graphs:
+            self._graphs[size] = _CudaGraph(self.session, size, batch.shape[1:])
+        return self._graphs[size]
 
 
 class _CudaGraph:
@@ -125,6 +140,8 @@ class _CudaGraph:
         classes = session.get_outputs()[-1].shape[-1]
         self.output = ort.OrtValue.ortvalue_from_shape_and_type((batch_size, classes), np.float32, "cuda", 0)
         self.binding.bind_ortvalue_output("probabilities", self.output)
+        self.options = ort.RunOptions()
+        self.options.add_run_config_entry("gpu_graph_id", str(batch_size))
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         size = len(self.batch)
@@ -133,14 +150,15 @@ class _CudaGraph:
     def _run(self, part: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.batch[: len(part)] = part
         self.input.update_inplace(self.batch)
-        self.session.run_with_iobinding(self.binding)
+        self.session.run_with_iobinding(self.binding, self.options)
         result: NDArray[np.float32] = self.output.numpy()
         return result[: len(part)]
 
 
-def _open(model: Path, device: str) -> onnxruntime.InferenceSession:
+def _open(model: Path, device: str, tf32: bool) -> onnxruntime.InferenceSession:
     ort = import_onnxruntime()
     provider = PROVIDERS[device]
+    choices = provider.options | ({provider.tf32_option: str(int(tf32))} if provider.tf32_option else {})
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
     options.intra_op_num_threads = 1  # the thread that calls
@@ -151,7 +169,7 @@ def _open(model: Path, device: str) -> onnxruntime.InferenceSession:
     try:
         # enable_fallback=0: ONNX Runtime would otherwise go on with the CPU and say so on stdout.
         session: onnxruntime.InferenceSession = ort.InferenceSession(
-            model, options, providers=[(provider.name, provider.options)], enable_fallback=0
+            model, options, providers=[(provider.name, choices)], enable_fallback=0
         )
     except Exception as error:  # its exceptions have no common base class
         if device != "cpu":
