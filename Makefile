@@ -8,8 +8,9 @@ demo: .venv/installed
 	rm -rf demo
 	$(BIN)/python demo.py demo
 
+# One process a core, each on one thread: most tests wait for commands that use no more.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -38,6 +38,18 @@ VARIANTS = {
 """What is not the default, which most other tests are about."""
 
 
+@pytest.fixture
+def less_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first 500 images of each split, for tests of what the number makes no difference to."""
+    load = dataset.load
+
+    def load_less(folder: Path, split: dataset.Split) -> dataset.Dataset:
+        data = load(folder, split)
+        return dataset.Dataset(data.name, data.classes, data.images[:500], data.labels[:500])
+
+    monkeypatch.setattr(dataset, "load", load_less)
+
+
 def options(train_dir: Path, output: Path, data_dir: Path) -> export_command.Options:
     return export_command.Options(checkpoint_dir=train_dir, output=output, data_dir=data_dir)
 
@@ -132,6 +144,7 @@ def test_verification_finds_wrong_names(train_dir: Path) -> None:
         verify(exported, model, None)
 
 
+@pytest.mark.usefixtures("less_data")
 def test_verification_finds_one_image_of_another_class(train_dir: Path, synthetic_dir: Path) -> None:
     """A bias moved by just enough to change the answer for the closest call, by more than rounding may."""
     model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").averaged_model()
@@ -142,7 +155,7 @@ def test_verification_finds_one_image_of_another_class(train_dir: Path, syntheti
     closest = float((best - second).min())
     with torch.no_grad():
         model.softmax_linear.bias[int(logits[(best - second).argmin()].argmax())] -= closest + 1e-4
-    with pytest.raises(VerificationError, match=r"the best class of \d+ of 10000 images differs"):
+    with pytest.raises(VerificationError, match=r"the best class of \d+ of 500 images differs"):
         verify_answers(session(exported), ServingGraph(model).eval(), test, "fp32")
 
 
@@ -178,21 +191,13 @@ def test_without_a_checkpoint_it_says_so(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("less_data")
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_every_variant_gives_what_pytorch_gives(
-    train_dir: Path, synthetic_dir: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On real pixels, at sizes of batches around those that are special to anything; 500 of the test images."""
+def test_every_variant_gives_what_pytorch_gives(train_dir: Path, synthetic_dir: Path, variant: Variant) -> None:
+    """On real pixels, at sizes of batches around those that are special to anything."""
     saved = checkpoint.read(train_dir / "model.ckpt-60.safetensors")
-    load = dataset.load
-
-    def load_less(folder: Path, split: dataset.Split) -> dataset.Dataset:
-        data = load(folder, split)
-        return dataset.Dataset(data.name, data.classes, data.images[:1000], data.labels[:1000])
-
-    monkeypatch.setattr(dataset, "load", load_less)
     exported, accuracy = exported_model(saved, variant, synthetic_dir)
-    test = load_less(synthetic_dir, "test")
+    test = dataset.load(synthetic_dir, "test")
     pixels = test.images.permute(0, 2, 3, 1).contiguous()
     reference = ServingGraph(saved.averaged_model(), variant.views).eval()
     run = session(exported).run
@@ -276,6 +281,7 @@ def test_the_factors_of_int8_are_those_of_least_squares(train_dir: Path, synthet
         assert factors.min() < 0.99
 
 
+@pytest.mark.usefixtures("less_data")
 def test_shipping_writes_models_and_their_manifest(
     train_dir: Path, tmp_path: Path, synthetic_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

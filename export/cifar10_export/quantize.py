@@ -48,7 +48,7 @@ def quantize(model: Cifar10Net, images: Tensor) -> onnx.ModelProto:
     return quantized
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def without_normalization(model: Cifar10Net, images: Tensor) -> Cifar10Net:
     """``model`` with each local response normalization replaced by one factor a channel, put into the next layer.
 
@@ -57,16 +57,16 @@ def without_normalization(model: Cifar10Net, images: Tensor) -> Cifar10Net:
     the tutorial's. In int8 the normalization would take as long as both convolutions.
     """
     activations = model.activations(evaluation_images(images))
+
+    def factors(before: str, after: str) -> Tensor:
+        x, y = activations[before].double(), activations[after].double()
+        best = (x * y).sum((0, 2, 3)) / (x * x).sum((0, 2, 3))
+        return best.nan_to_num(1.0).float()  # of a channel that is always 0
+
     simpler = deepcopy(model)
-    for norm, before, after in (("norm1", "pool1", simpler.conv2), ("norm2", "conv2", simpler.local3)):
-        x, y = activations[before].double(), activations[norm].double()
-        factors = ((x * y).sum((0, 2, 3)) / (x * x).sum((0, 2, 3))).nan_to_num(1.0)  # of a channel that is always 0
-        by_channel = after.weight.unflatten(1, (len(factors), -1))  # a column of local3 is (channel, row, column)
-        after.weight.data = (
-            (by_channel * factors[:, None].reshape(-1, *[1] * (by_channel.dim() - 2)))
-            .reshape(after.weight.shape)
-            .float()
-        )
+    simpler.conv2.weight.mul_(factors("pool1", "norm1")[:, None, None])
+    simpler.local3.weight.unflatten(1, (-1, 36)).mul_(factors("conv2", "norm2")[:, None])
+    for norm in ("norm1", "norm2"):
         setattr(simpler, norm, nn.Identity())
     return simpler
 

@@ -66,40 +66,37 @@ def _read(path: str) -> bytes:
 
 
 def _decode_plain(content: bytes, size: int) -> _Pixels | None:
-    """RGB [H, W, 3] of a file that is nothing but 8-bit RGB or grey pixels and not much too large; else None."""
-    shape = _plain_png(content) or _plain_jpeg(content)
-    if shape is None or min(shape) >= 2 * REDUCED * size:
+    """RGB [H, W, 3] of a file that is nothing but 8-bit RGB or grey pixels, or None where Pillow has to look at it."""
+    if not _is_plain_png(content) and not _is_plain_jpeg(content, size):
         return None
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     return None if pixels is None else pixels.astype(np.uint8, copy=False)
 
 
-def _plain_png(content: bytes) -> tuple[int, int] | None:
-    """Height and width of a PNG file without transparency, palette, EXIF data and animation; else None."""
+def _is_plain_png(content: bytes) -> bool:
+    """Whether it is a PNG file without transparency, palette, EXIF data and animation."""
     if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR" or len(content) < 33:
-        return None
+        return False
     depth, color, interlaced = content[24], content[25], content[28]
     special = any(chunk in content for chunk in (b"tRNS", b"eXIf", b"acTL"))
-    if depth != 8 or color not in (0, 2) or interlaced or special:
-        return None
-    return int.from_bytes(content[20:24]), int.from_bytes(content[16:20])
+    return depth == 8 and color in (0, 2) and not interlaced and not special
 
 
-def _plain_jpeg(content: bytes) -> tuple[int, int] | None:
-    """Height and width of a JPEG file of 1 or 3 components of 8 bits without EXIF data; else None."""
+def _is_plain_jpeg(content: bytes, size: int) -> bool:
+    """Whether it is a JPEG file of 1 or 3 components of 8 bits without EXIF data, too small to be decoded at a part."""
     if content[:2] != b"\xff\xd8":
-        return None
+        return False
     position = 2
     while position + 10 <= len(content) and content[position] == 0xFF:
         marker, length = content[position + 1], int.from_bytes(content[position + 2 : position + 4])
         if marker == 0xE1:  # EXIF data may turn the image
-            return None
+            return False
         if 0xC0 <= marker <= 0xC2:
             depth, components = content[position + 4], content[position + 9]
-            height, width = content[position + 5 : position + 7], content[position + 7 : position + 9]
-            return (int.from_bytes(height), int.from_bytes(width)) if depth == 8 and components in (1, 3) else None
+            shorter = min(content[position + 5 : position + 7], content[position + 7 : position + 9])
+            return depth == 8 and components in (1, 3) and int.from_bytes(shorter) < 2 * REDUCED * size
         position += 2 + length
-    return None
+    return False
 
 
 def _decode_any(content: bytes, size: int) -> _Pixels:
