@@ -46,8 +46,8 @@ def main(options: Options) -> None:
     times: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for event in events:
         if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
-            shapes = [str(shape) for output in event["args"]["output_type_shape"] for shape in output.values()]
-            key = (event["args"]["op_name"], event["name"].removesuffix("_kernel_time"), " ".join(shapes))
+            sizes = [str(size) for output in event["args"]["output_type_shape"] for size in output.values()]
+            key = (event["args"]["op_name"], event["name"].removesuffix("_kernel_time"), " ".join(sizes))
             times[key].append(event["dur"] / options.batch_size)
     total = 0.0
     for (operation, name, shapes), durations in times.items():

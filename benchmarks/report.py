@@ -236,7 +236,7 @@ def update_readme(name: str) -> None:
     runs = runs_of(name)
     machine = json.loads((RESULTS / f"{name}.run1.json").read_text(encoding="utf-8"))["machine"]
     versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
-    where = f"{machine['processors']} cores of {machine['processor']}; {versions}; {len(runs)} runs of `make bench`."
+    where = f"{machine['processors']} cores of {machine['processor']}; {versions}; runs of `make bench`: {len(runs)}."
     atomic.write_file(PLOT, plot(runs))
     picture = f"![images/s by batch size]({PLOT.relative_to(ROOT).as_posix()})"
     text = README.read_text(encoding="utf-8")

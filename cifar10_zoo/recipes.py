@@ -13,8 +13,8 @@ TUTORIAL = Hyperparameters()
 """The original, exactly.
 
 Source: cifar10.py and cifar10_train.py of the TensorFlow tutorial.
-Expected: 0.815 after 10,000 steps, 0.837 after 20,000, 0.854 after 40,000, 0.864 after 85,000; with ``--precision bf16``
-0.812, 0.833, 0.852, 0.863, and 0.862 after 100,000.
+Expected: 0.815 after 10,000 steps, 0.837 after 20,000, 0.854 after 40,000, 0.864 after 85,000; with
+``--precision bf16`` 0.812, 0.833, 0.852, 0.863, and 0.862 after 100,000.
 Hardware and time: 2 cores with AVX-512: 1,300 to 2,200 images/s in fp32, 2,500 in bf16: 100,000 steps in 86 minutes.
 Command: ``python -m cifar10_zoo.train --max-steps 100000``
 """
