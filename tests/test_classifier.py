@@ -147,8 +147,10 @@ def test_a_large_batch_is_shared_out_and_put_together_again(classifier: Classifi
 def test_a_closed_classifier_says_so(model_file: Path, pictures: list[str]) -> None:
     with Classifier(model_file, device="cpu") as classifier:
         pass
-    with pytest.raises(RuntimeError, match="shutdown"):
-        list(classifier.classify(pictures))
+    with pytest.raises(UsageError, match="closed"):
+        classifier.classify(pictures)
+    with pytest.raises(UsageError, match="closed"):
+        classifier.probabilities(np.zeros((1, 32, 32, 3), np.uint8))
 
 
 def test_every_bundled_model_classifies(pictures: list[str]) -> None:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
+LARGEST_BATCH = 65_536
+"""Images in a batch at most."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What the model says of one image."""
@@ -78,6 +82,7 @@ class Classifier:
         self.input_size, classes = _interface(self._session.session, self.model_path)
         self.labels = _labels(self.metadata, classes, self.model_path)
         self.threads = usable_processors()
+        self._closed = False
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cifar10")
 
     def __enter__(self) -> "Classifier":
@@ -90,7 +95,12 @@ class Classifier:
 
     def close(self) -> None:
         """Wait for the threads to end; nothing can be classified afterwards."""
+        self._closed = True
         self._pool.shutdown(cancel_futures=True)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise UsageError("the classifier is closed")
 
     def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities [N, classes] float32 of ``batch`` [N, SIZE, SIZE, 3] uint8 RGB.
@@ -98,9 +108,10 @@ class Classifier:
         A single image is classified on the calling thread, without a detour; of more, each thread takes a part.
 
         Raises:
-            UsageError: the batch has another shape or type.
+            UsageError: the batch has another shape or type, or the classifier is closed.
             InferenceError: the model failed, for want of memory, say.
         """
+        self._require_open()
         if batch.dtype != np.uint8 or batch.shape[1:] != (self.input_size, self.input_size, 3):
             wanted = f"uint8 [N, {self.input_size}, {self.input_size}, 3]"
             raise UsageError(f"a batch must be {wanted}, not {batch.dtype} {list(batch.shape)}")
@@ -126,12 +137,13 @@ class Classifier:
             batch_size: images in a batch; by default what suits the device. No influence on the result.
 
         Raises:
-            UsageError: ``paths`` is a single path, or ``batch_size`` is below 1.
+            UsageError: ``paths`` is a single path, or ``batch_size`` is none of 1 to ``LARGEST_BATCH``.
         """
+        self._require_open()
         if isinstance(paths, str | bytes | Path):
             raise UsageError(f"paths must be a list of paths, not {paths!r}")
-        if batch_size is not None and batch_size < 1:
-            raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+        if batch_size is not None and batch_size not in range(1, LARGEST_BATCH + 1):
+            raise UsageError(f"batch_size must be between 1 and {LARGEST_BATCH}, not {batch_size}")
         return self._classify_batches(paths, batch_size or self._session.provider.batch_size)
 
     def _classify_batches(self, paths: Iterable[str | Path], batch_size: int) -> Iterator[Prediction]:

@@ -14,7 +14,7 @@ from typing import Annotated
 import tyro
 
 from cifar10_runtime import files, output
-from cifar10_runtime.classifier import Classifier, Prediction
+from cifar10_runtime.classifier import LARGEST_BATCH, Classifier, Prediction
 from cifar10_runtime.errors import InferenceError, UsageError
 from cifar10_runtime.models import DEFAULT_MODEL
 from cifar10_runtime.session import DeviceChoice
@@ -73,8 +73,8 @@ def _fail(error: Exception, status: int) -> None:
 def _run(options: Options) -> int:
     if not options.paths:
         raise UsageError("name the folders or files to classify: cifar10-infer images/")
-    if options.batch_size is not None and options.batch_size < 1:
-        raise UsageError(f"--batch-size must be at least 1, not {options.batch_size}")
+    if options.batch_size is not None and not 1 <= options.batch_size <= LARGEST_BATCH:
+        raise UsageError(f"--batch-size must be between 1 and {LARGEST_BATCH}, not {options.batch_size}")
     paths = files.find(options.paths)
     first = next(paths, None)
     if first is None:
