@@ -178,7 +178,12 @@ ROWS: list[tuple[str, str, Callable[[Run], float]]] = [
         ratio_of("test_small_files[.png]", "seconds", "fp32", "plain loop"),
     ),
     (
-        "the same by the throughput of the model alone",
+        "the same with 10,000 JPEG files",
+        "{:.2f}x",
+        ratio_of("test_small_files[.jpg]", "seconds", "fp32", "plain loop"),
+    ),
+    (
+        "PNG files by the throughput of the model alone",
         "{:.0%}",
         lambda run: found(run, "test_small_files[.png]")["of_the_model_alone"]["fp32"],
     ),
