@@ -70,7 +70,7 @@ def choose_device(device: DeviceChoice) -> str:
     """
     if device not in get_args(DeviceChoice):
         raise UsageError(f"device {device}: choose one of {', '.join(get_args(DeviceChoice))}")
-    available = import_onnxruntime().get_available_providers()
+    available = _import_onnxruntime().get_available_providers()
     if device == "auto":
         return "cuda" if PROVIDERS["cuda"].name in available else "cpu"
     if PROVIDERS[device].name not in available:
@@ -80,7 +80,7 @@ def choose_device(device: DeviceChoice) -> str:
 
 
 class Session:
-    """A model on a device; ``run`` may be called from any number of threads at once.
+    """A model on a device; ``probabilities`` may be called from any number of threads at once.
 
     On a CPU each call runs on the thread that makes it: as many calls at once as there are processors are faster than
     one call on all of them, share the weights, and leave no thread spinning.
@@ -116,7 +116,7 @@ class Session:
                 return self._graph_for(batch).run(batch)
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise InferenceError(
-                f"{self.model} failed on a batch of {len(batch)} images: {first_line(error)}"
+                f"{self.model} failed on a batch of {len(batch)} images: {_first_line(error)}"
             ) from error
 
     def _graph_for(self, batch: NDArray[np.uint8]) -> _CudaGraph:
@@ -131,7 +131,7 @@ class _CudaGraph:
     """Batches of a fixed size, the last one padded, between buffers that stay where they are on the GPU."""
 
     def __init__(self, session: onnxruntime.InferenceSession, batch_size: int, shape: tuple[int, ...]) -> None:
-        ort = import_onnxruntime()
+        ort = _import_onnxruntime()
         self.session = session
         self.batch = np.zeros((batch_size, *shape), np.uint8)
         self.input = ort.OrtValue.ortvalue_from_numpy(self.batch, "cuda", 0)
@@ -156,7 +156,7 @@ class _CudaGraph:
 
 
 def _open(model: Path, device: str, tf32: bool) -> onnxruntime.InferenceSession:
-    ort = import_onnxruntime()
+    ort = _import_onnxruntime()
     provider = PROVIDERS[device]
     choices = provider.options | ({provider.tf32_option: str(int(tf32))} if provider.tf32_option else {})
     options = ort.SessionOptions()
@@ -173,8 +173,8 @@ def _open(model: Path, device: str, tf32: bool) -> onnxruntime.InferenceSession:
         )
     except Exception as error:  # its exceptions have no common base class
         if device != "cpu":
-            raise DeviceError(f"--device {device} cannot be used: {missing or first_line(error)}") from error
-        raise ModelError(f"{model} cannot be loaded: {first_line(error)}") from error
+            raise DeviceError(f"--device {device} cannot be used: {missing or _first_line(error)}") from error
+        raise ModelError(f"{model} cannot be loaded: {_first_line(error)}") from error
     if session.get_providers()[0] != provider.name:
         raise DeviceError(f"--device {device}: ONNX Runtime chose {session.get_providers()[0]}, not {provider.name}")
     return session
@@ -188,10 +188,10 @@ def _load_cuda_libraries(ort: Any) -> str:
     ort.set_default_logger_severity(4)
     with contextlib.redirect_stdout(io.StringIO()) as complaints:
         ort.preload_dlls()
-    return first_line(complaints.getvalue())
+    return _first_line(complaints.getvalue())
 
 
-def import_onnxruntime() -> Any:
+def _import_onnxruntime() -> Any:
     """Import it late, for a message to those who have none of its wheels."""
     try:
         import onnxruntime
@@ -202,6 +202,5 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def first_line(error: object) -> str:
-    """What ``error`` says first."""
+def _first_line(error: object) -> str:
     return str(error).strip().split("\n", maxsplit=1)[0]
