@@ -81,7 +81,7 @@ def compare_commands(benchmark: BenchmarkFixture, folder: Path, usual: Path, cou
     """Wall time of the whole commands, all in turn."""
     output = folder.parent / "out.csv"
     contestants = {
-        name: command(INFER, folder, "--model", name, "--device", "cpu", "--output", output)
+        name: command(INFER, folder, "--model", name, "--device", "cpu", "--output", output, "--overwrite")
         for name in ("fp32", "int8")
     }
     contestants["plain loop"] = command(sys.executable, HERE / "plain_loop.py", usual, folder, output)
@@ -147,7 +147,17 @@ def test_memory(benchmark: BenchmarkFixture, tmp_path: Path, pixels: np.ndarray)
 
     def measure() -> None:
         for folder in (few, tmp_path / "many"):
-            words = [INFER, folder, "--model", "int8", "--device", "cpu", "--output", tmp_path / "out.csv"]
+            words = [
+                INFER,
+                folder,
+                "--model",
+                "int8",
+                "--device",
+                "cpu",
+                "--output",
+                tmp_path / "out.csv",
+                "--overwrite",
+            ]
             small = [sys.executable, "-c", PEAK_OF_COMMAND, *map(str, words)]
             result = subprocess.run(small, check=True, capture_output=True, text=True)
             peaks[folder.name] = int(result.stdout) / 1024
@@ -172,7 +182,7 @@ def test_reduced_decoding(benchmark: BenchmarkFixture, tmp_path: Path, pixels: n
         return np.stack([images.decode(str(path), 32) for path in paths])
 
     reduced = benchmark.pedantic(decode_all, rounds=1)
-    full = np.stack([images._resize(np.asarray(Image.open(path)), 32) for path in paths])
+    full = np.stack([np.asarray(images._fit(Image.open(path), 32)) for path in paths])
     with Classifier("fp32", device="cpu") as classifier:
         classes = [classifier.probabilities(batch).argmax(axis=1) for batch in (reduced, full)]
     benchmark.extra_info["different_best_class"] = int((classes[0] != classes[1]).sum())

@@ -47,7 +47,7 @@ def test_wrong_use_of_the_library_is_an_error(model_file: Path, photo: Path) -> 
     with pytest.raises(UsageError, match="batch_size"):
         classifier.classify([photo], batch_size=0)
     with pytest.raises(UsageError, match="device gpu"):
-        Classifier(model_file, device="gpu")  # type: ignore[arg-type]
+        Classifier(model_file, device="gpu")
 
 
 def change_labels(labels: str | None) -> Callable[[onnx.ModelProto], None]:
@@ -161,8 +161,8 @@ def test_every_bundled_model_classifies(pictures: list[str]) -> None:
 
 
 def test_the_layout_of_a_bundled_model_suits_the_device() -> None:
-    assert find_model("fp32", "winograd").name == "fp32.onnx"
-    assert find_model("fp32", "direct").name == "fp32-direct.onnx"
+    assert find_model("fp32", "winograd")[0].name == "fp32.onnx"
+    assert find_model("fp32", "direct")[0].name == "fp32-direct.onnx"
     assert find_model("int8", "winograd") == find_model("int8", "direct")
 
 

@@ -121,7 +121,7 @@ def test_a_bad_file_has_a_row_with_its_error(folder: Path, model_file: Path, tmp
         (["{empty}"], 2, "no images"),
         (["{photo}", "--batch-size", "0"], 2, "--batch-size"),
         (["{photo}", "--top-k", "11"], 2, "--top-k"),
-        (["{photo}", "--tf32"], 2, "--tf32 is not for --device cpu"),
+        (["{photo}", "--tf32"], 2, "TF32 is for CUDA GPUs"),
         (["{photo}", "--output", "out.txt"], 2, "--output out.txt"),
         (["{photo}", "--output", "nowhere/out.csv"], 2, "--output nowhere/out.csv"),
         (["{photo}", "--output", "folder.csv"], 2, "not a regular file"),

@@ -6,7 +6,37 @@ for prediction in Classifier().classify(["cat.png"]):
     print(prediction.label, prediction.probability)
 """
 
-from cifar10_runtime.classifier import Classifier, Prediction
-from cifar10_runtime.errors import DeviceError, ImageError, InferenceError, ModelError, UsageError
+import importlib
+from typing import TYPE_CHECKING
 
-__all__ = ["Classifier", "DeviceError", "ImageError", "InferenceError", "ModelError", "Prediction", "UsageError"]
+if TYPE_CHECKING:
+    from cifar10_runtime.classifier import Classifier, Prediction
+    from cifar10_runtime.errors import (
+        DeviceError,
+        ImageError,
+        InferenceError,
+        ModelError,
+        OutputError,
+        TooManyFailures,
+        UsageError,
+    )
+
+__all__ = [
+    "Classifier",
+    "DeviceError",
+    "ImageError",
+    "InferenceError",
+    "ModelError",
+    "OutputError",
+    "Prediction",
+    "TooManyFailures",
+    "UsageError",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for when it is asked for: cifar10-infer is there before NumPy, to be stopped in peace."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = "classifier" if name in ("Classifier", "Prediction") else "errors"
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

@@ -1,8 +1,9 @@
 """The classifier as a library."""
 
 import json
+import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -13,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar10_runtime import images
-from cifar10_runtime.errors import DeviceError, ImageError, ModelError, UsageError
+from cifar10_runtime.errors import DeviceError, ImageError, InferenceError, ModelError, UsageError
 from cifar10_runtime.models import DEFAULT_MODEL, find_model
-from cifar10_runtime.session import PROVIDERS, DeviceChoice, Session, choose_device
+from cifar10_runtime.session import Session, choose_device, provider_of
 from cifar10_runtime.threads import usable_processors
 
 if TYPE_CHECKING:
@@ -51,14 +52,21 @@ class Prediction:
 class Classifier:
     """Classifies images with an exported model, on the CPU or on a CUDA GPU; any number of threads may share it.
 
+    Not so processes: a child that ``os.fork`` makes needs a classifier of its own.
+
     Args:
         model: name of a model that ships with the package, or path of an .onnx file: input ``images`` uint8
             [N, SIZE, SIZE, 3] RGB, output ``probabilities`` float32 [N, classes], metadata ``labels`` (a JSON list).
-        device: ``auto`` takes CUDA where it works; any other is an error where it does not.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``openvino``; ``auto`` takes CUDA where it works, any other
+            is an error where it does not.
         tf32: on a CUDA GPU, whether products may be rounded to TF32: faster, and less exact than on a CPU.
+        labels: names of the classes instead of those in the metadata.
+        background: what transparent pixels are laid on, as Pillow names colours: ``white``, ``#rrggbb``.
+        max_pixels: width by height of the largest image to decode; a larger one is an error. Above 178,956,970 Pillow
+            has a limit of its own, ``PIL.Image.MAX_IMAGE_PIXELS``.
 
     Raises:
-        UsageError: there is no such device, or it knows no TF32.
+        UsageError: there is no such device or colour, the device knows no TF32, or ``max_pixels`` is below 1.
         DeviceError: ONNX Runtime is not installed, or the device cannot be used.
         ModelError: the model is missing, damaged or does not follow the contract.
     """
@@ -69,18 +77,37 @@ class Classifier:
     """Height and width in pixels of the images that the model takes."""
     metadata: dict[str, str]
     """What the model says of itself: data set, step, accuracy and so on."""
+    model_path: Path
+    """The file of the model."""
+    model_sha256: str
+    """Its SHA-256, 64 hexadecimal digits."""
     device: str
-    """The device that it runs on, a key of ``PROVIDERS``."""
+    """The device that it runs on: ``cpu``, ``cuda``, ``cuda:1``, ..."""
+    batch_size: int
+    """Images that are classified together by default."""
     threads: int
     """Threads that decode and, on a CPU, classify: as many as there are processors that this process may use."""
 
-    def __init__(self, model: str | Path = DEFAULT_MODEL, device: DeviceChoice = "auto", tf32: bool = False) -> None:
+    def __init__(
+        self,
+        model: str | Path = DEFAULT_MODEL,
+        device: str = "auto",
+        tf32: bool = False,
+        labels: Sequence[str] | None = None,
+        background: str = images.BACKGROUND,
+        max_pixels: int = images.MAX_PIXELS,
+    ) -> None:
+        images.check_options(background, max_pixels)
+        self._background, self._max_pixels = background, max_pixels
         self._session, self.device = _open(model, device, tf32)
-        self.model_path = self._session.model
+        self.model_path, self.model_sha256 = self._session.model, self._session.sha256
+        self.batch_size = self._session.provider.batch_size
         self.metadata = dict(self._session.session.get_modelmeta().custom_metadata_map)
         self.input_size, classes = _interface(self._session.session, self.model_path)
-        self.labels = _labels(self.metadata, classes, self.model_path)
+        self.labels = _labels(self.metadata, classes, self.model_path) if labels is None else tuple(labels)
+        self._try()
         self.threads = usable_processors()
+        self._process = os.getpid()
         self._closed = False
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cifar10")
 
@@ -91,13 +118,26 @@ class Classifier:
         self.close()
 
     def close(self) -> None:
-        """Wait for the threads to end; nothing can be classified afterwards."""
+        """Stop what is under way and wait for the threads to end; nothing can be classified afterwards."""
         self._closed = True
+        self._session.cancel()
         self._pool.shutdown(cancel_futures=True)
 
     def _require_open(self) -> None:
         if self._closed:
             raise UsageError("the classifier is closed")
+        if os.getpid() != self._process:
+            raise UsageError("the classifier was made in another process: make one in each")
+
+    def _try(self) -> None:
+        """Classify one grey image: what is wrong with a model shows before there is work to lose."""
+        grey = np.full((1, self.input_size, self.input_size, 3), 128, np.uint8)
+        try:
+            total = float(self._run(grey).sum())
+        except InferenceError as error:
+            raise ModelError(str(error)) from error
+        if not abs(total - 1) < 0.01:
+            raise ModelError(f"{self.model_path}: its probabilities add up to {total:.3g}, not to 1")
 
     def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities [N, classes] float32 of ``batch`` [N, SIZE, SIZE, 3] uint8 RGB.
@@ -121,7 +161,10 @@ class Classifier:
     def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         probabilities = self._session.probabilities(batch)
         if probabilities.shape != (len(batch), len(self.labels)):
-            raise ModelError(f"{self.model_path} gives {probabilities.shape} for {len(self.labels)} labels")
+            wanted = f"[{len(batch)}, {len(self.labels)}] for {len(batch)} images and {len(self.labels)} labels"
+            raise ModelError(f"{self.model_path} gives probabilities {list(probabilities.shape)}, not {wanted}")
+        if not np.isfinite(probabilities).all():
+            raise ModelError(f"{self.model_path} gives probabilities that are no numbers")
         return probabilities
 
     def classify(self, paths: Iterable[str | Path], batch_size: int | None = None) -> Iterator[Prediction]:
@@ -141,10 +184,10 @@ class Classifier:
             raise UsageError(f"paths must be a list of paths, not {paths!r}")
         if batch_size is not None and batch_size not in range(1, LARGEST_BATCH + 1):
             raise UsageError(f"batch_size must be between 1 and {LARGEST_BATCH}, not {batch_size}")
-        return self._classify_batches(paths, batch_size or self._session.provider.batch_size)
+        return self._classify_batches(paths, batch_size or self.batch_size)
 
     def _classify_batches(self, paths: Iterable[str | Path], batch_size: int) -> Iterator[Prediction]:
-        remaining = map(str, paths)
+        remaining = map(_name, paths)
         batches = iter(lambda: list(islice(remaining, batch_size)), [])
         pending: deque[Future[list[Prediction]]] = deque()
         try:
@@ -162,8 +205,9 @@ class Classifier:
         decoded: list[NDArray[np.uint8]] = []
         errors: dict[int, str] = {}
         for index, path in enumerate(paths):
+            self._require_open()
             try:
-                decoded.append(images.decode(path, self.input_size))
+                decoded.append(images.decode(path, self.input_size, self._background, self._max_pixels))
             except ImageError as error:
                 errors[index] = str(error)
         rankings = iter(self._rankings(self._run(np.stack(decoded))) if decoded else ())
@@ -179,15 +223,21 @@ class Classifier:
             yield tuple(zip([self.labels[index] for index in indices], row, strict=True))
 
 
-def _open(model: str | Path, device: DeviceChoice, tf32: bool) -> tuple[Session, str]:
+def _name(path: object) -> str:
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise UsageError(f"paths must be a list of paths; there is {path!r} in it")
+    return os.fsdecode(path)
+
+
+def _open(model: str | Path, device: str, tf32: bool) -> tuple[Session, str]:
     """The session and its device; ``auto`` goes on to the CPU where CUDA is installed and does not work."""
     chosen = choose_device(device)
     try:
-        return Session(find_model(model, PROVIDERS[chosen].layout), chosen, tf32), chosen
+        return Session(*find_model(model, provider_of(chosen).layout), chosen, tf32), chosen
     except DeviceError:
         if device != "auto" or chosen == "cpu":
             raise
-        return Session(find_model(model, PROVIDERS["cpu"].layout), "cpu", tf32), "cpu"
+        return Session(*find_model(model, provider_of("cpu").layout), "cpu", tf32), "cpu"
 
 
 def _interface(session: "onnxruntime.InferenceSession", path: Path) -> tuple[int, int | None]:
@@ -209,10 +259,13 @@ def _labels(metadata: Mapping[str, str], classes: int | None, path: Path) -> tup
     """The labels in the metadata of a model with so many classes."""
     try:
         labels = json.loads(metadata.get("labels", ""))
-    except ValueError:
+    except (ValueError, RecursionError):
         labels = None
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
-        raise ModelError(f"{path}: its metadata has no labels, a JSON list of names; export it with export/to_onnx.py")
+        raise ModelError(
+            f"{path}: its metadata has no labels, a JSON list of names: export it with export/to_onnx.py, or name them "
+            "by --labels"
+        )
     if classes not in (None, len(labels)):
         raise ModelError(f"{path}: its metadata has {len(labels)} labels for {classes} classes")
     return tuple(labels)

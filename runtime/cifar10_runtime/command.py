@@ -1,147 +1,205 @@
-"""The command cifar10-infer."""
+"""The command cifar10-infer: its options, and how it ends.
 
-import io
+Everything else is imported when it is needed: whoever presses Ctrl-C before NumPy is there gets no traceback, and
+--help comes at once. The options are argparse's, which are there in a tenth of the time that tyro's take.
+"""
+
+import argparse
 import os
 import sys
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import NoReturn
 
-import tyro
-
-from cifar10_runtime import files, output
-from cifar10_runtime.classifier import LARGEST_BATCH, Classifier, Prediction
 from cifar10_runtime.errors import InferenceError, UsageError
-from cifar10_runtime.models import DEFAULT_MODEL
-from cifar10_runtime.session import DeviceChoice
 
-EXIT_OK, EXIT_FATAL, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_OK, EXIT_FATAL, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_SIGNAL = 0, 1, 2, 3, 128
+
+_DESCRIPTION = """\
+Classify image files.
+
+JPEG, PNG, WebP, BMP, GIF and TIFF are read. Images of another size than the model's are cropped to the middle square
+and resized with an antialiased bicubic filter; EXIF orientation is applied; of an animation the first frame is taken.
+Where the folders of the images are named after classes, the accuracy is printed as well.
+
+cifar10-infer doctor checks the installation.
+"""
+_EXIT_STATUS = """\
+exit status: 0 all classified, 3 some images could not be read (their rows have an error), 1 fatal error, 2 wrong usage,
+128 + N stopped by signal N.
+"""
 
 
-@dataclass(frozen=True)
+class Stopped(KeyboardInterrupt):
+    """The process was told to stop by a signal."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
-    """Classify image files.
+    """What the command line says; ``parser`` documents each."""
 
-    JPEG, PNG, WebP, BMP, GIF and TIFF are read. Images of another size than the model's are cropped to the middle
-    square and resized with an antialiased bicubic filter; EXIF orientation is applied; transparency is laid on white.
-    Where the folders of the images are named after classes, the accuracy is printed as well.
-
-    Exit status: 0 all classified, 3 some images could not be read (their rows have an error), 1 fatal error, 2 wrong
-    usage, 130 interrupted.
-    """
-
-    paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH...")]
-    """Folders (searched recursively, links to folders not followed), files or quoted glob patterns."""
-    model: str = DEFAULT_MODEL
-    """Name of a model that ships with the package, or path of an .onnx file."""
-    device: DeviceChoice = "auto"
-    """Where to compute; auto takes a CUDA GPU where it works, the others never fall back to the CPU."""
-    tf32: bool = False
-    """On a CUDA GPU, let products be rounded to TF32: faster, and less exact than on a CPU."""
-    batch_size: int | None = None
-    """Images in a batch, by default what suits the device; no influence on the result."""
-    top_k: int = 1
-    """Labels a row."""
-    output: Path | None = None
-    """File to write, .csv or .jsonl, instead of a table on the terminal."""
+    paths: tuple[str, ...]
+    files_from: str | None
+    model: str
+    labels: Path | None
+    device: str
+    tf32: bool
+    batch_size: int | None
+    background: str
+    max_pixels: int
+    top_k: int
+    output: str | None
+    format: str | None
+    resume: bool
+    overwrite: bool
+    strict: bool
+    max_failures: int | None
+    report: Path | None
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run the command with ``args`` (default: the command line) and exit."""
-    try:
-        sys.exit(_run(tyro.cli(Options, args=args, prog="cifar10-infer")))
-    except UsageError as error:
-        _fail(error, EXIT_USAGE)
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FATAL)
-    except (InferenceError, OSError) as error:
-        _fail(error, EXIT_FATAL)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-
-
-def _fail(error: Exception, status: int) -> None:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(status)
-
-
-def _run(options: Options) -> int:
-    if not options.paths:
-        raise UsageError("name the folders or files to classify: cifar10-infer images/")
-    if options.batch_size is not None and not 1 <= options.batch_size <= LARGEST_BATCH:
-        raise UsageError(f"--batch-size must be between 1 and {LARGEST_BATCH}, not {options.batch_size}")
-    paths = files.find(options.paths)
-    first = next(paths, None)
-    if first is None:
-        raise UsageError(f"no images ({' '.join(files.SUFFIXES)}) in {' '.join(options.paths)}")
-    classifier = Classifier(options.model, options.device, options.tf32)
-    if not 1 <= options.top_k <= len(classifier.labels):
-        raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")
-    tally = _Tally(classifier.labels)
-    start = time.perf_counter()
-    with _writer(options) as write:
-        predictions = classifier.classify(chain([first], paths), options.batch_size)
-        for prediction in _with_progress_bar(predictions, options):
-            tally.add(prediction)
-            write(prediction)
-    seconds = time.perf_counter() - start
-    metadata = classifier.metadata
-    noun = "image" if tally.images == 1 else "images"
-    print(
-        f"{tally.images} {noun}, {tally.failed} failed, {tally.images / seconds:.0f} images/s, device "
-        f"{classifier.device}, model {options.model} ({metadata.get('dataset', 'unknown data')}, "
-        f"step {metadata.get('step', 'unknown')})",
-        file=sys.stderr,
+def parser() -> argparse.ArgumentParser:
+    """The parser of all options."""
+    result = argparse.ArgumentParser(
+        "cifar10-infer",
+        description=_DESCRIPTION,
+        epilog=_EXIT_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    if tally.in_class_folders:
-        accuracy = tally.correct / tally.in_class_folders
-        print(
-            f"accuracy {accuracy:.4f} ({tally.correct} of {tally.in_class_folders} images in folders named after "
-            "classes)",
-            file=sys.stderr,
-        )
-    return EXIT_SOME_FAILED if tally.failed else EXIT_OK
+    add = result.add_argument
+    add("--version", action="store_true", help="print the version and exit")
+    add(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="folders (searched recursively, links to folders not followed), files or quoted glob patterns",
+    )
+    add(
+        "--files-from",
+        metavar="FILE",
+        help="take paths of files from FILE, or from stdin for -: one a line, or each ended by a NUL character",
+    )
+
+    model = result.add_argument_group("model")
+    add = model.add_argument
+    add(
+        "--model",
+        default="fp32",
+        metavar="NAME|FILE",
+        help="fp32, int8, fp16, views10 or tutorial, which ship with the package, or an .onnx file (default: fp32)",
+    )
+    add(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="names of the classes instead of those in the model: one a line, or a JSON list",
+    )
+    add(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="cpu, cuda, cuda:N, openvino or auto: CUDA where it works, "
+        "else the CPU; all others never fall back to the CPU (default: auto)",
+    )
+    add(
+        "--tf32",
+        action="store_true",
+        help="on a CUDA GPU, let products be rounded to TF32: faster, and less exact than on a CPU",
+    )
+    add(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="images in a batch (default: what suits the device); no influence on the result",
+    )
+
+    pixels = result.add_argument_group("images")
+    add = pixels.add_argument
+    add(
+        "--background",
+        default="white",
+        metavar="COLOR",
+        help="what transparent pixels are laid on: a name or #rrggbb (default: white)",
+    )
+    add(
+        "--max-pixels",
+        type=int,
+        default=1 << 27,
+        metavar="N",
+        help="width by height of the largest image to decode; a larger one is an error (default: 134217728)",
+    )
+    add("--strict", action="store_true", help="stop at the first image that cannot be read")
+    add("--max-failures", type=int, metavar="N", help="stop when more than N images could not be read")
+
+    results = result.add_argument_group("results")
+    add = results.add_argument
+    add(
+        "--output",
+        metavar="FILE",
+        help="file to write, .csv, .jsonl or .parquet, or - for stdout (default: lines for people on stdout)",
+    )
+    add("--format", choices=("csv", "jsonl"), help="format on stdout (default with --output -: csv)")
+    add("--top-k", type=int, default=1, metavar="K", help="labels a row (default: 1)")
+    add("--resume", action="store_true", help="go on where the same command was interrupted, if it was")
+    add("--overwrite", action="store_true", help="replace the files of --output and --report")
+    add("--report", type=Path, metavar="FILE", help="write a page to look at as well, .html")
+    return result
 
 
-@contextmanager
-def _writer(options: Options) -> Iterator[output.Write]:
-    if options.output is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # a name of any bytes can be shown on a terminal of any encoding
-            sys.stdout.reconfigure(errors="backslashreplace")
-        yield output.table_writer(sys.stdout, options.top_k)
-        sys.stdout.flush()
-    else:
-        with output.open_output(options.output, options.top_k) as write:
-            yield write
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command with ``args`` (default: the command line) and exit.
+
+    Without the interpreter's own way out, which takes longer than classifying a hundred images.
+    """
+    for descriptor in range(3):  # what is closed would else be taken by the next file
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    status = _status(sys.argv[1:] if args is None else args)
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:
+        status = status or EXIT_FATAL
+    os._exit(status)
 
 
-def _with_progress_bar(predictions: Iterable[Prediction], options: Options) -> Iterable[Prediction]:
-    """A bar on stderr where that is a terminal on which no table is shown."""
-    table_is_shown = options.output is None and sys.stdout.isatty()
-    if table_is_shown or not sys.stderr.isatty():
-        return predictions
-    from tqdm import tqdm  # late, for it takes a tenth of the time to the first prediction
+def _status(args: Sequence[str]) -> int:
+    try:
+        if list(args) == ["doctor"]:
+            from cifar10_runtime.doctor import examine
 
-    bar: Iterable[Prediction] = tqdm(predictions, unit=" images")
-    return bar
+            return EXIT_OK if examine() else EXIT_FATAL
+        options = parser().parse_args(args)
+        if options.__dict__.pop("version"):
+            from cifar10_runtime.doctor import version_of
+
+            print(f"cifar10-infer {version_of('cifar10-zoo')}")
+            return EXIT_OK
+        from cifar10_runtime.run import run
+
+        return run(Options(**vars(options) | {"paths": tuple(options.paths)}))
+    except SystemExit as end:  # argparse has said what is wrong
+        return int(end.code or 0)
+    except UsageError as error:
+        return _fail(error, EXIT_USAGE)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_FATAL
+    except (InferenceError, OSError, MemoryError) as error:
+        return _fail(error, EXIT_FATAL)
+    except KeyboardInterrupt as interrupt:
+        return EXIT_SIGNAL + (interrupt.signal_number if isinstance(interrupt, Stopped) else 2)
 
 
-class _Tally:
-    """Counts for the summary."""
-
-    def __init__(self, labels: tuple[str, ...]) -> None:
-        self.labels = labels
-        self.images = self.failed = self.in_class_folders = self.correct = 0
-
-    def add(self, prediction: Prediction) -> None:
-        self.images += 1
-        self.failed += bool(prediction.error)
-        folder = os.path.basename(os.path.dirname(prediction.path))
-        if folder in self.labels and not prediction.error:
-            self.in_class_folders += 1
-            self.correct += folder == prediction.label
+def _fail(error: BaseException, status: int) -> int:
+    print(f"error: {error or type(error).__name__}", file=sys.stderr)
+    return status

@@ -17,5 +17,13 @@ class DeviceError(InferenceError):
     """The device asked for, or ONNX Runtime itself, is not there."""
 
 
+class OutputError(InferenceError):
+    """The results cannot be written."""
+
+
+class TooManyFailures(InferenceError):
+    """More files could not be read than the caller puts up with."""
+
+
 class ImageError(InferenceError):
     """One image that cannot be read; the message is a short reason without the path."""

@@ -2,25 +2,63 @@
 
 import glob
 import os
+import sys
 from collections.abc import Iterable, Iterator
+from io import BufferedReader
 from itertools import chain
+from typing import cast
 
 from cifar10_runtime.errors import UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """Files that are taken from folders, in lower or upper case."""
+_LONGEST_PATH = 1 << 16
 
 
 def find(paths: Iterable[str]) -> Iterator[str]:
     """The image files that ``paths`` mean, in a stable order; folders are read when it is their turn.
 
-    A file stands for itself, a folder for the files with a known suffix in it and below, except hidden ones; anything
-    else is a glob pattern, ``**`` included.
+    A file stands for itself, a folder for the files with a known suffix in it and below, except hidden ones and those
+    behind links to folders; anything else is a glob pattern, ``**`` included. A folder that cannot be read comes
+    itself, so that it is an error like a file that cannot be read.
 
     Raises:
-        UsageError: a path does not exist or a pattern matches nothing, at once; or, later, a folder cannot be read.
+        UsageError: a path does not exist or a pattern matches nothing, at once.
     """
     return chain.from_iterable([_meaning(path) for path in paths])
+
+
+def listed(name: str) -> Iterator[str]:
+    """The paths in the file ``name``, or in what comes from stdin for ``-``, as they come.
+
+    One a line; or each ended by a NUL character, as ``find -print0`` does it. Empty ones are left out.
+
+    Raises:
+        UsageError: the file cannot be read, at once.
+    """
+    if name == "-":
+        if sys.stdin is None:
+            raise UsageError("--files-from -: stdin is closed")
+        return _entries(cast(BufferedReader, sys.stdin.buffer), name)
+    try:
+        return _entries(open(name, "rb"), name)
+    except OSError as error:
+        raise UsageError(f"--files-from {name}: {error.strerror}") from error
+
+
+def _entries(file: BufferedReader, name: str) -> Iterator[str]:
+    separator, rest = b"", b""
+    with file:
+        while more := file.read1(_LONGEST_PATH):
+            rest += more
+            separator = separator or next((end for end in (b"\0", b"\n") if end in rest), b"")
+            if separator:
+                *entries, rest = rest.split(separator)
+                yield from (os.fsdecode(entry) for entry in entries if entry)
+            if len(rest) > _LONGEST_PATH:
+                raise UsageError(f"--files-from {name}: it is no list of paths, one a line or each ended by NUL")
+    if rest:
+        yield os.fsdecode(rest)
 
 
 def _meaning(path: str) -> Iterable[str]:
@@ -28,7 +66,10 @@ def _meaning(path: str) -> Iterable[str]:
         return _walk(path)
     if os.path.lexists(path):
         return [path]
-    matches = [match for match in sorted(glob.glob(path, recursive=True)) if _is_wanted(match)]
+    try:
+        matches = [match for match in sorted(glob.glob(path, recursive=True)) if _is_wanted(match)]
+    except ValueError:  # a NUL character
+        matches = []
     if not matches:
         raise UsageError(f"{path} does not exist and matches no file")
     return dict.fromkeys(chain.from_iterable(map(_meaning, matches)))  # a pattern can match a folder and its files
@@ -39,14 +80,13 @@ def _is_wanted(match: str) -> bool:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder, onerror=_refuse):
+    unreadable: list[str] = []
+    for parent, folders, files in os.walk(folder, onerror=lambda error: unreadable.append(error.filename)):
+        yield from unreadable
+        unreadable.clear()
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (os.path.join(parent, name) for name in sorted(files) if _is_image_name(name))
-
-
-def _refuse(error: OSError) -> None:
-    """A folder that cannot be read is no empty folder."""
-    raise UsageError(f"{error.filename} cannot be read: {error.strerror}")
+    yield from unreadable
 
 
 def _is_image_name(name: str) -> bool:

@@ -1,86 +1,240 @@
-"""Predictions as rows: CSV, JSON lines, or lines for people."""
+"""Where rows go: to stdout, or to a file that is there when it is complete.
 
-import csv
+Until then it grows, by whole rows, under the name NAME.ID.partial. The id is a digest of all that decides on the rows,
+so that a run that was interrupted can go on where it stopped.
+"""
+
+import glob
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from cifar10_runtime.classifier import Prediction
-from cifar10_runtime.errors import UsageError
+from cifar10_runtime.errors import OutputError, UsageError
+from cifar10_runtime.rows import FORMATS, Csv, Format, JsonLines, columns
 
-Write = Callable[[Prediction], None]
-Value = str | float | None
-
-
-def row(prediction: Prediction, top_k: int) -> dict[str, Value]:
-    """The columns path, label, probability, error, then label_2, probability_2, ... to ``top_k``."""
-    values: dict[str, Value] = {"path": prediction.path, "label": None, "probability": None}
-    values["error"] = prediction.error or None
-    for rank in range(1, top_k + 1):
-        suffix = "" if rank == 1 else f"_{rank}"
-        label, probability = prediction.ranking[rank - 1] if prediction.ranking else (None, None)
-        values[f"label{suffix}"] = label
-        values[f"probability{suffix}"] = None if probability is None else round(probability, 6)
-    return values
+SUFFIXES = (*(f".{name}" for name in FORMATS), ".parquet")
+"""What the name of an output file may end in."""
+_ROWS_A_WRITE = 64
+_ROWS_A_GROUP = 16_384
 
 
-def _csv_writer(file: IO[str], top_k: int) -> Write:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(row(Prediction("", ()), top_k))
-    # Before Python 3.12 a carriage return is not quoted where lines end without one.
-    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+class Rows:
+    """Writes rows to a file that is open and has no buffer of its own, several at a time."""
 
-    def write(prediction: Prediction) -> None:
-        (quoting if "\r" in prediction.path else writer).writerow(row(prediction, top_k).values())
+    def __init__(self, file: IO[bytes], layout: Format) -> None:
+        self._file = file
+        self._layout = layout
+        self._pending: list[bytes] = []
 
-    return write
+    def add(self, prediction: Prediction) -> None:
+        """Write the row of ``prediction``, at the latest with ``flush``."""
+        self._pending.append(self._layout.row(prediction))
+        if len(self._pending) >= _ROWS_A_WRITE:
+            self.flush()
 
-
-def _jsonl_writer(file: IO[str], top_k: int) -> Write:
-    return lambda prediction: print(json.dumps(row(prediction, top_k)), file=file)
-
-
-def table_writer(file: IO[str], top_k: int) -> Write:
-    """Lines for people: the best labels with their probabilities, then the path."""
-
-    def write(prediction: Prediction) -> None:
-        best = [f"{label:<12}{probability:7.2%}" for label, probability in prediction.ranking[:top_k]]
-        print(
-            "  ".join([*best, prediction.path] if best else [f"error: {prediction.error}", prediction.path]), file=file
-        )
-
-    return write
-
-
-WRITERS = {".csv": _csv_writer, ".jsonl": _jsonl_writer}
-"""The writer for each suffix of an output file."""
+    def flush(self) -> None:
+        """Write what is pending; what cannot be written whole is taken back, where the file allows it."""
+        content = memoryview(b"".join(self._pending))
+        self._pending.clear()
+        start = self._file.tell() if self._file.seekable() else None
+        try:
+            while content:
+                content = content[self._file.write(content) :]
+        except BaseException:
+            if start is not None:
+                self._file.truncate(start)
+            raise
 
 
 @contextmanager
-def open_output(path: Path, top_k: int) -> Iterator[Write]:
-    """A function that writes predictions to ``path``, which appears, complete, when the block ends without an error.
+def to_stream(file: IO[bytes], layout: Format) -> Iterator[Rows]:
+    """Rows for ``file``, header included; those that were added get there, whatever ends the block."""
+    file.write(layout.header())
+    with _flushed(Rows(file, layout)) as rows:
+        yield rows
+
+
+@contextmanager
+def _flushed(rows: Rows) -> Iterator[Rows]:
+    try:
+        yield rows
+    except OSError:  # which may be that of this very file
+        raise
+    except BaseException:
+        rows.flush()
+        raise
+    rows.flush()
+
+
+class OutputFile:
+    """A file of rows that is there when all of them are.
+
+    Args:
+        name: its path, with one of ``SUFFIXES``.
+        top_k: labels a row.
+        identity: digest of all that decides on the rows, a few hexadecimal digits.
+        batch_size: images that are classified together.
+        resume: go on with what an interrupted run of the same identity left, if there is something.
+        overwrite: replace a file of that name in the end, and what an interrupted run left at once.
 
     Raises:
-        UsageError: the suffix is none of ``WRITERS``, there is no such folder, or the path is taken by no file.
-        OSError: it cannot be written; names ``path``.
+        UsageError: there cannot be such a file, or there is one already.
     """
-    make_writer = WRITERS.get(path.suffix.lower())
-    if make_writer is None:
-        raise UsageError(f"--output {path}: the name must end in {' or '.join(WRITERS)}")
-    if not path.parent.is_dir():
-        raise UsageError(f"--output {path}: the folder {path.parent} does not exist")
-    if path.exists() and not path.is_file():
-        raise UsageError(f"--output {path} exists and is not a regular file")
-    path = path.resolve()  # a link stays a link
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def __init__(
+        self, name: Path, top_k: int, identity: str, batch_size: int, resume: bool = False, overwrite: bool = False
+    ) -> None:
+        self._name = name
+        self._top_k = top_k
+        self._batch_size = batch_size
+        self._layout = _layout_of(name, top_k)
+        if not name.parent.is_dir():
+            raise UsageError(f"--output {name}: the folder {name.parent} does not exist")
+        if name.exists() and not name.is_file():
+            raise UsageError(f"--output {name} exists and is not a regular file")
+        self._path = name.resolve()  # a link stays a link
+        self._partial = self._path.with_name(f"{self._path.name}.{identity}.partial")
+        self._resumes = resume
+        if not overwrite:
+            self._require_room()
+
+    def _others(self) -> list[Path]:
+        """What interrupted runs of other identities left."""
+        found = self._path.parent.glob(f"{glob.escape(self._path.name)}.*.partial")
+        return sorted(path for path in found if path != self._partial)
+
+    def _require_room(self) -> None:
+        """Nothing is lost by a second run that was not meant to replace the first."""
+        if self._path.exists():
+            raise UsageError(f"--output {self._name} exists: --overwrite replaces it")
+        if self._partial.exists() and not self._resumes:
+            raise UsageError(
+                f"--output {self._name}: a run was interrupted and left {self._partial}: --resume goes on with it, "
+                "--overwrite begins anew"
+            )
+        if others := self._others():
+            raise UsageError(
+                f"--output {self._name}: {others[0]} was left by a run with another model or other options: resume "
+                "with the same, or --overwrite"
+            )
+
+    @contextmanager
+    def open(self) -> Iterator["tuple[Iterator[Prediction], Rows]"]:
+        """The predictions that are there already, to be taken first, and rows for all others.
+
+        At the end of the block the file is complete. If an error ends it, the rows are kept for another run to resume.
+
+        Raises:
+            UsageError: another process is writing the file.
+            OutputError: it cannot be written.
+        """
+        try:
+            with open(os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file:
+                _lock(file, self._name)
+                with self._kept_or_removed(file), _flushed(Rows(file, self._layout)) as rows:
+                    yield self._finished(file), rows
+                os.fsync(file.fileno())
+            self._complete()
+        except OSError as error:
+            raise OutputError(f"{self._name} cannot be written: {error.strerror or error}") from error
+
+    @contextmanager
+    def _kept_or_removed(self, file: IO[bytes]) -> Iterator[None]:
+        """After an error the rows stay, if there are any."""
+        try:
+            yield
+        except BaseException:
+            if os.fstat(file.fileno()).st_size <= len(self._layout.header()):
+                self._partial.unlink(missing_ok=True)
+            raise
+
+    def left(self) -> str:
+        """A hint for whoever's run was interrupted, empty if it left nothing."""
+        return f"the rows so far are in {self._partial}: --resume goes on from there" if self._partial.exists() else ""
+
+    def _finished(self, file: IO[bytes]) -> Iterator[Prediction]:
+        """The rows of whole batches, since those of a batch are computed together; cuts off all others."""
+        header = self._layout.header()
+        end = 0
+        if self._resumes and file.read(len(header)) == header:
+            end = len(header)
+            with open(self._partial, "rb") as buffered:
+                buffered.seek(end)
+                batch: list[Prediction] = []
+                for prediction, position in self._layout.read(buffered):
+                    batch.append(prediction)
+                    if len(batch) == self._batch_size:
+                        yield from batch
+                        batch, end = [], position
+        file.truncate(end)
+        file.seek(end)
+        if not end:
+            file.write(header)
+
+    def _complete(self) -> None:
+        if self._path.suffix.lower() == ".parquet":
+            self._to_parquet()
+        else:
+            os.replace(self._partial, self._path)
+        for path in self._others():  # which --overwrite gives up
+            path.unlink()
+
+    def _to_parquet(self) -> None:
+        """Of complete rows: half a Parquet file is no use to anyone."""
+        pa, parquet = _import_parquet()
+        kinds = [pa.float64() if name.startswith("probability") else pa.string() for name in columns(self._top_k)]
+        schema = pa.schema(list(zip(columns(self._top_k), kinds, strict=True)))
+        temporary = self._partial.with_suffix(".tmp")
+        try:
+            with open(self._partial, "rb") as source, parquet.ParquetWriter(temporary, schema) as writer:
+                while lines := source.readlines(_ROWS_A_GROUP * 100):
+                    writer.write_table(pa.Table.from_pylist([_valid(line) for line in lines], schema))
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, self._path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._partial.unlink()
+
+
+def _valid(line: bytes) -> dict[str, Any]:
+    """A row of JSON lines; Parquet has no place for names that are not UTF-8."""
+    row: dict[str, Any] = json.loads(line)
+    row["path"] = row["path"].encode("utf-8", "backslashreplace").decode()
+    return row
+
+
+def _layout_of(name: Path, top_k: int) -> Csv | JsonLines:
+    suffix = name.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"--output {name}: the name must end in {', '.join(SUFFIXES)}, or be - for stdout")
+    if suffix == ".parquet":
+        _import_parquet()
+        return JsonLines(top_k)
+    return FORMATS[suffix[1:]](top_k)
+
+
+def _import_parquet() -> tuple[Any, Any]:
     try:
-        with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            yield make_writer(file, top_k)
-        os.replace(temporary, path)
-    except OSError as error:  # a full disk comes without a name, others with that of the temporary file
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise UsageError("Parquet files need pyarrow: pip install 'cifar10-zoo[parquet]'") from None
+    return pyarrow, parquet
+
+
+def _lock(file: IO[bytes], name: Path) -> None:
+    """Until the file is closed, where there is such a thing as a lock."""
+    with suppress(ImportError):
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"--output {name} is being written by another process") from None
+        except OSError:  # a file system without locks
+            pass

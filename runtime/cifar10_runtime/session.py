@@ -7,17 +7,16 @@ import io
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar10_runtime.errors import DeviceError, InferenceError, ModelError, UsageError
+from cifar10_runtime.models import read_model
 
 if TYPE_CHECKING:
     import onnxruntime
-
-DeviceChoice = Literal["auto", "cpu", "cuda", "openvino"]
 
 
 @dataclass(frozen=True)
@@ -59,22 +58,30 @@ PROVIDERS: dict[str, Provider] = {
     "cpu": Provider(name="CPUExecutionProvider", layout="winograd", batch_size=32),
 }
 """Every device and its execution provider. ``auto`` takes CUDA where it works, else the CPU."""
+CHOICES = ("auto", "cpu", "cuda", "cuda:N", "openvino")
+"""What may be asked for; N is the number of a GPU."""
 
 
-def choose_device(device: DeviceChoice) -> str:
+def provider_of(device: str) -> Provider:
+    """The row of ``PROVIDERS`` for a device, which may have a number: ``cuda:1``."""
+    return PROVIDERS[device.partition(":")[0]]
+
+
+def choose_device(device: str) -> str:
     """The device that ``device`` means, without proof that it works: ``auto`` is CUDA if ONNX Runtime was built for it.
 
     Raises:
         UsageError: there is no device of that name.
         DeviceError: ONNX Runtime is not installed, or has no execution provider for it.
     """
-    if device not in get_args(DeviceChoice):
-        raise UsageError(f"device {device}: choose one of {', '.join(get_args(DeviceChoice))}")
-    available = _import_onnxruntime().get_available_providers()
-    if device == "auto":
+    name, colon, number = str(device).partition(":")
+    if name not in ("auto", *PROVIDERS) or (colon and (name != "cuda" or not (number.isascii() and number.isdigit()))):
+        raise UsageError(f"device {device}: choose one of {', '.join(CHOICES)}")
+    available = import_onnxruntime().get_available_providers()
+    if name == "auto":
         return "cuda" if PROVIDERS["cuda"].name in available else "cpu"
-    if PROVIDERS[device].name not in available:
-        provider = PROVIDERS[device]
+    if PROVIDERS[name].name not in available:
+        provider = PROVIDERS[name]
         raise DeviceError(f"--device {device}: this ONNX Runtime has no {provider.name}: {provider.install}")
     return device
 
@@ -86,6 +93,7 @@ class Session:
     one call on all of them, share the weights, and leave no thread spinning.
 
     Args:
+        sha256: what the file must have; empty for any.
         tf32: whether products of float32 may be rounded to TF32, faster and less exact, where a GPU can.
 
     Raises:
@@ -94,14 +102,21 @@ class Session:
         ModelError: the file is not a model that ONNX Runtime can run.
     """
 
-    def __init__(self, model: Path, device: str, tf32: bool = False) -> None:
+    def __init__(self, model: Path, sha256: str, device: str, tf32: bool = False) -> None:
         self.model = model
-        self.provider = PROVIDERS[device]
+        self.provider = provider_of(device)
         if tf32 and not self.provider.tf32_option:
-            raise UsageError(f"--tf32 is not for --device {device}")
-        self.session = _open(model, device, tf32)
+            raise UsageError(f"TF32 is for CUDA GPUs, not for the device {device}")
+        content, self.sha256 = read_model(model, sha256)
+        self.session = _open(model, content, device, tf32)
+        self._options = import_onnxruntime().RunOptions()
+        self._gpu = int(device.partition(":")[2] or 0)
         self._graphs: dict[int, _CudaGraph] = {}
         self._lock = threading.Lock()
+
+    def cancel(self) -> None:
+        """Make the calls that are under way, and all later ones, end with an ``InferenceError`` soon."""
+        self._options.terminate = True
 
     def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """[N, classes] float32 of ``batch`` [N, SIZE, SIZE, 3] uint8, in one call of ONNX Runtime if N allows it.
@@ -111,7 +126,7 @@ class Session:
         """
         try:
             if not self.provider.graph:
-                return np.asarray(self.session.run(["probabilities"], {"images": batch})[0])
+                return np.asarray(self.session.run(["probabilities"], {"images": batch}, self._options)[0])
             with self._lock:
                 return self._graph_for(batch).run(batch)
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
@@ -123,22 +138,24 @@ class Session:
         """One graph for single images, for the sake of latency, and one for all else."""
         size = 1 if len(batch) == 1 else self.provider.batch_size
         if size not in self._graphs:
-            self._graphs[size] = _CudaGraph(self.session, size, batch.shape[1:])
+            self._graphs[size] = _CudaGraph(self.session, size, batch.shape[1:], self._gpu)
         return self._graphs[size]
 
 
 class _CudaGraph:
     """Batches of a fixed size, the last one padded, between buffers that stay where they are on the GPU."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, batch_size: int, shape: tuple[int, ...]) -> None:
-        ort = _import_onnxruntime()
+    def __init__(
+        self, session: onnxruntime.InferenceSession, batch_size: int, shape: tuple[int, ...], gpu: int
+    ) -> None:
+        ort = import_onnxruntime()
         self.session = session
         self.batch = np.zeros((batch_size, *shape), np.uint8)
-        self.input = ort.OrtValue.ortvalue_from_numpy(self.batch, "cuda", 0)
+        self.input = ort.OrtValue.ortvalue_from_numpy(self.batch, "cuda", gpu)
         self.binding = session.io_binding()
         self.binding.bind_ortvalue_input("images", self.input)
         classes = session.get_outputs()[-1].shape[-1]
-        self.output = ort.OrtValue.ortvalue_from_shape_and_type((batch_size, classes), np.float32, "cuda", 0)
+        self.output = ort.OrtValue.ortvalue_from_shape_and_type((batch_size, classes), np.float32, "cuda", gpu)
         self.binding.bind_ortvalue_output("probabilities", self.output)
         self.options = ort.RunOptions()
         self.options.add_run_config_entry("gpu_graph_id", str(batch_size))
@@ -155,21 +172,24 @@ class _CudaGraph:
         return result[: len(part)]
 
 
-def _open(model: Path, device: str, tf32: bool) -> onnxruntime.InferenceSession:
-    ort = _import_onnxruntime()
-    provider = PROVIDERS[device]
+def _open(model: Path, content: bytes, device: str, tf32: bool) -> onnxruntime.InferenceSession:
+    ort = import_onnxruntime()
+    provider = provider_of(device)
     choices = provider.options | ({provider.tf32_option: str(int(tf32))} if provider.tf32_option else {})
+    on_cuda, gpu = device.startswith("cuda"), device.partition(":")[2]
+    if gpu:
+        choices |= {"device_id": gpu}
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
     options.intra_op_num_threads = 1  # the thread that calls
     missing = ""
     if device != "cpu":
-        missing = _load_cuda_libraries(ort) if device == "cuda" else ""
+        missing = _load_cuda_libraries(ort) if on_cuda else ""
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         # enable_fallback=0: ONNX Runtime would otherwise go on with the CPU and say so on stdout.
         session: onnxruntime.InferenceSession = ort.InferenceSession(
-            model, options, providers=[(provider.name, choices)], enable_fallback=0
+            content, options, providers=[(provider.name, choices)], enable_fallback=0
         )
     except Exception as error:  # its exceptions have no common base class
         if device != "cpu":
@@ -191,8 +211,12 @@ def _load_cuda_libraries(ort: Any) -> str:
     return _first_line(complaints.getvalue())
 
 
-def _import_onnxruntime() -> Any:
-    """Import it late, for a message to those who have none of its wheels."""
+def import_onnxruntime() -> Any:
+    """ONNX Runtime, imported late, for a message to those who have none of its wheels.
+
+    Raises:
+        DeviceError: it is not installed.
+    """
     try:
         import onnxruntime
     except ImportError:

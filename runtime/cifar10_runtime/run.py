@@ -1,0 +1,257 @@
+"""What cifar10-infer does: from paths to rows."""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from cifar10_runtime import files
+from cifar10_runtime.classifier import LARGEST_BATCH, Classifier, Prediction
+from cifar10_runtime.command import EXIT_OK, EXIT_SOME_FAILED, Options, Stopped
+from cifar10_runtime.errors import OutputError, TooManyFailures, UsageError
+from cifar10_runtime.output import OutputFile, Rows, to_stream
+from cifar10_runtime.rows import FORMATS, Table
+
+if TYPE_CHECKING:
+    from cifar10_runtime.report import Report
+
+
+def run(options: Options) -> int:
+    """Classify what ``options`` say and return the exit status."""
+    _check(options)
+    paths = _paths(options)
+    warnings.filterwarnings("ignore", module="PIL")  # what matters is in the rows
+    Image.MAX_IMAGE_PIXELS = None  # --max-pixels is the limit
+    with _signals_raise(), _classifier(options) as classifier:
+        if not 1 <= options.top_k <= len(classifier.labels):
+            raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")
+        tally = _Tally(classifier.labels)
+        report = _new_report(classifier.labels) if options.report else None
+        start = time.perf_counter()
+        with _destination(options, classifier) as (finished, rows):
+            for prediction in _checked(finished, paths):
+                tally.add(prediction)
+                if report:
+                    report.add(prediction)
+            before = tally.images
+            for prediction in _with_progress_bar(classifier.classify(paths, options.batch_size), options):
+                tally.add(prediction)
+                _check_failures(tally, prediction, options)
+                rows.add(prediction)
+                if report:
+                    report.add(prediction)
+        rate = (tally.images - before) / (time.perf_counter() - start)
+        facts = _facts(options, classifier, rate)
+        print(f"{tally.summary()}, {', '.join(facts.values())}", file=sys.stderr)
+        if tally.in_class_folders:
+            print(tally.accuracy(), file=sys.stderr)
+        if report and options.report:
+            title = " ".join(options.paths) or f"files from {options.files_from}"
+            facts["date"] = f"{datetime.now():%Y-%m-%d %H:%M}"
+            _write_report(options.report, report.html(title, facts))
+    return EXIT_SOME_FAILED if tally.failed else EXIT_OK
+
+
+def _check(options: Options) -> None:
+    """What can be known to be wrong before anything is loaded."""
+    if not options.paths and options.files_from is None:
+        raise UsageError("name the folders or files to classify: cifar10-infer images/")
+    if options.batch_size is not None and not 1 <= options.batch_size <= LARGEST_BATCH:
+        raise UsageError(f"--batch-size must be between 1 and {LARGEST_BATCH}, not {options.batch_size}")
+    if options.max_pixels < 1:
+        raise UsageError(f"--max-pixels must be 1 or more, not {options.max_pixels}")
+    if options.max_failures is not None and options.max_failures < 0:
+        raise UsageError(f"--max-failures must be 0 or more, not {options.max_failures}")
+    to_file = options.output not in (None, "-")
+    if options.resume and not to_file:
+        raise UsageError("--resume needs the file that was interrupted: name it by --output")
+    if options.resume and options.overwrite:
+        raise UsageError("--resume goes on with what --overwrite begins anew: choose one")
+    if options.format and to_file:
+        raise UsageError("--format is for stdout; the name of --output says the format of a file")
+    if not to_file and sys.stdout is None:
+        raise UsageError("stdout is closed: name a file by --output")
+    if report := options.report:
+        if not report.parent.is_dir():
+            raise UsageError(f"--report {report}: the folder {report.parent} does not exist")
+        if report.exists() and not (report.is_file() and (options.overwrite or options.resume)):
+            raise UsageError(f"--report {report} exists: --overwrite replaces it")
+
+
+def _paths(options: Options) -> Iterator[str]:
+    listed = files.listed(options.files_from) if options.files_from is not None else iter(())
+    paths = chain(files.find(options.paths), listed)
+    first = next(paths, None)
+    if first is None:
+        where = " ".join([*options.paths, *([f"--files-from {options.files_from}"] if options.files_from else [])])
+        raise UsageError(f"no images ({' '.join(files.SUFFIXES)}) in {where}")
+    return chain([first], paths)
+
+
+def _classifier(options: Options) -> Classifier:
+    labels = _labels(options.labels) if options.labels else None
+    return Classifier(options.model, options.device, options.tf32, labels, options.background, options.max_pixels)
+
+
+def _labels(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        labels = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "neither one name a line nor a JSON list"
+        raise UsageError(f"--labels {path}: {reason}") from None
+    if not labels or not all(isinstance(label, str) and label.strip() for label in labels):
+        raise UsageError(f"--labels {path}: there must be a name for each class, one a line or as a JSON list")
+    return labels
+
+
+@contextmanager
+def _destination(options: Options, classifier: Classifier) -> Iterator[tuple[Iterable[Prediction], Rows]]:
+    """Predictions that are there from an earlier run, and where all others go."""
+    if options.output not in (None, "-"):
+        identity, batch_size = _identity(options, classifier), options.batch_size or classifier.batch_size
+        file = OutputFile(
+            Path(str(options.output)), options.top_k, identity, batch_size, options.resume, options.overwrite
+        )
+        try:
+            with file.open() as destination:
+                yield destination
+        except BaseException:
+            if left := file.left():
+                print(left, file=sys.stderr)
+            raise
+        return
+    for_people = options.output is None and options.format is None
+    layout = Table(options.top_k) if for_people else FORMATS[options.format or "csv"](options.top_k)
+    with open(1, "wb", buffering=0, closefd=False) as stdout:
+        try:
+            with to_stream(stdout, layout) as rows:
+                yield (), rows
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"stdout cannot be written: {error.strerror}") from error
+
+
+def _identity(options: Options, classifier: Classifier) -> str:
+    """Digest of all that decides on the rows but the files themselves."""
+    decisive = [
+        classifier.model_sha256,
+        classifier.labels,
+        classifier.device,
+        options.tf32,
+        options.batch_size or classifier.batch_size,
+        options.background,
+        options.max_pixels,
+        options.top_k,
+    ]
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:8]
+
+
+def _checked(finished: Iterable[Prediction], paths: Iterator[str]) -> Iterator[Prediction]:
+    """What was classified earlier, taken from ``paths``."""
+    for prediction in finished:
+        path = next(paths, None)
+        if path != prediction.path:
+            raise UsageError(
+                f"--resume: the images have changed: there was {prediction.path}, now there is {path or 'none'}; begin "
+                "anew with --overwrite instead of --resume"
+            )
+        yield prediction
+
+
+def _check_failures(tally: "_Tally", prediction: Prediction, options: Options) -> None:
+    most = 0 if options.strict else options.max_failures
+    if most is not None and tally.failed > most:
+        option = "--strict" if options.strict else f"--max-failures {most}"
+        raise TooManyFailures(f"{prediction.path}: {prediction.error} ({option})")
+
+
+def _with_progress_bar(predictions: Iterable[Prediction], options: Options) -> Iterable[Prediction]:
+    """A bar on stderr where that is a terminal on which nothing else is shown."""
+    rows_are_shown = options.output in (None, "-") and sys.stdout.isatty()
+    if rows_are_shown or not sys.stderr.isatty():
+        return predictions
+    from tqdm import tqdm  # late, for it takes a tenth of the time to the first prediction
+
+    bar: Iterable[Prediction] = tqdm(predictions, unit=" images")
+    return bar
+
+
+def _facts(options: Options, classifier: Classifier, rate: float) -> dict[str, str]:
+    about = classifier.metadata
+    trained = f"({about.get('dataset', 'unknown data')}, step {about.get('step', 'unknown')})"
+    return {
+        "speed": f"{rate:.0f} images/s",
+        "device": f"device {classifier.device}",
+        "model": f"model {options.model} {trained}",
+    }
+
+
+def _new_report(labels: tuple[str, ...]) -> "Report":
+    from cifar10_runtime.report import Report  # late, like the bar
+
+    return Report(labels)
+
+
+def _write_report(path: Path, page: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"--report {path} cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """A signal to end ends the command like Ctrl-C: what is classified is written."""
+
+    def stop(number: int, _frame: object) -> None:
+        raise Stopped(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    handlers = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+class _Tally:
+    """Counts for the summary."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self.labels = frozenset(labels)
+        self.images = self.failed = self.in_class_folders = self.correct = 0
+
+    def add(self, prediction: Prediction) -> None:
+        self.images += 1
+        if prediction.error:
+            self.failed += 1
+            return
+        folder = os.path.basename(os.path.dirname(prediction.path))
+        if folder in self.labels:
+            self.in_class_folders += 1
+            self.correct += folder == prediction.label
+
+    def summary(self) -> str:
+        return f"{self.images} image{'s' * (self.images != 1)}, {self.failed} failed"
+
+    def accuracy(self) -> str:
+        share = self.correct / self.in_class_folders
+        return f"accuracy {share:.4f} ({self.correct} of {self.in_class_folders} images in folders named after classes)"
