@@ -1,7 +1,6 @@
 """Decoding: every kind of file gives the pixels that a viewer shows, or an error; fast or not makes no difference."""
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -55,59 +54,6 @@ def test_shrinking_averages_the_pixels(tmp_path: Path) -> None:
 
 def upright() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
-
-
-@pytest.mark.parametrize(
-    ("orientation", "undo"),
-    [
-        (1, None),
-        (2, Image.Transpose.FLIP_LEFT_RIGHT),
-        (3, Image.Transpose.ROTATE_180),
-        (4, Image.Transpose.FLIP_TOP_BOTTOM),
-        (5, Image.Transpose.TRANSPOSE),
-        (6, Image.Transpose.ROTATE_90),
-        (7, Image.Transpose.TRANSVERSE),
-        (8, Image.Transpose.ROTATE_270),
-    ],
-)
-def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, undo: Image.Transpose | None) -> None:
-    stored = upright() if undo is None else upright().transpose(undo)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored.save(tmp_path / "turned.png", exif=exif)
-    assert (images.decode(str(tmp_path / "turned.png"), 32) == np.asarray(upright())).all()
-
-
-def gray16() -> Image.Image:
-    return Image.fromarray(np.full((32, 32), 0x8040, dtype=np.uint16))
-
-
-@pytest.mark.parametrize(
-    ("make", "expected"),
-    [
-        (lambda: Image.new("L", (32, 32), 70), (70, 70, 70)),
-        (lambda: Image.new("1", (32, 32), 1), (255, 255, 255)),
-        (lambda: Image.new("RGBA", (32, 32), (10, 20, 30, 0)), (255, 255, 255)),
-        (lambda: Image.new("RGBA", (32, 32), (0, 0, 0, 51)), (204, 204, 204)),
-        (lambda: Image.new("LA", (32, 32), (0, 51)), (204, 204, 204)),
-        (lambda: Image.new("RGB", (32, 32), (9, 8, 7)).quantize(2), (9, 8, 7)),
-        (gray16, (128, 128, 128)),
-    ],
-    ids=["grey", "1 bit", "transparent", "half transparent", "grey half transparent", "palette", "16 bit"],
-)
-def test_every_kind_of_pixel_becomes_rgb(
-    tmp_path: Path, make: Callable[[], Image.Image], expected: tuple[int, int, int]
-) -> None:
-    make().save(tmp_path / "image.png")
-    decoded = images.decode(str(tmp_path / "image.png"), 32).astype(int)
-    assert np.abs(decoded - expected).max() == 0
-
-
-def test_32_bit_pixels_are_an_error_instead_of_a_black_picture(tmp_path: Path) -> None:
-    for mode in ("I", "F"):
-        Image.new(mode, (32, 32), 1).save(tmp_path / "image.tif")
-        with pytest.raises(ImageError, match="32-bit pixels"):
-            images.decode(str(tmp_path / "image.tif"), 32)
 
 
 def pillow_alone(content: bytes, size: int) -> np.ndarray:

@@ -182,7 +182,7 @@ def _decode_any(content: bytes | IO[bytes], size: int, background: str, max_pixe
 
 
 def _fit(image: _Image, size: int, orientation: int = 1) -> _Image:
-    """The middle square of ``image`` at ``size``, turned upright; of an odd rest more is cut off right and bottom."""
+    """The middle square of ``image``, turned upright, at ``size``; of an odd rest more is cut off right and bottom."""
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
@@ -191,8 +191,8 @@ def _fit(image: _Image, size: int, orientation: int = 1) -> _Image:
     if orientation in _ROWS_REVERSED:
         top = height - side - top
     square = image if width == height else image.crop((left, top, left + side, top + side))
-    small = square.resize((size, size), _FILTER)  # before it is turned: a large one would be in memory twice
-    return small.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else small
+    upright = square.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else square
+    return upright.resize((size, size), _FILTER)
 
 
 def _to_rgb(image: _Image, background: str) -> _Image:
