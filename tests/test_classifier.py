@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from cifar10_runtime import Classifier, ModelError, Prediction, UsageError, images
+from cifar10_runtime import Classifier, ModelError, Prediction, UsageError, images, models
 from cifar10_runtime.models import bundled, find_model
 from cifar10_runtime.threads import cgroup_limit, usable_processors
 
@@ -44,6 +45,9 @@ def test_wrong_use_of_the_library_is_an_error(model_file: Path, photo: Path) -> 
             classifier.probabilities(batch)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="a list of paths"):
         classifier.classify(str(photo))
+    for wrong in (None, 3):
+        with pytest.raises(UsageError, match="a list of paths"):
+            list(classifier.classify([photo, wrong]))  # type: ignore[list-item]
     with pytest.raises(UsageError, match="batch_size"):
         classifier.classify([photo], batch_size=0)
     with pytest.raises(UsageError, match="device gpu"):
@@ -91,6 +95,43 @@ def test_a_model_that_breaks_the_contract_is_refused(
     onnx.save(model, tmp_path / "broken.onnx")
     with pytest.raises(ModelError, match=message):
         Classifier(tmp_path / "broken.onnx", device="cpu")
+
+
+def no_softmax(model: onnx.ModelProto) -> None:
+    next(node for node in model.graph.node if node.op_type == "Softmax").op_type = "Identity"
+
+
+def not_a_number(model: onnx.ModelProto) -> None:
+    next(node for node in model.graph.node if node.op_type == "Softmax").op_type = "Sqrt"
+
+
+@pytest.mark.parametrize(("change", "message"), [(no_softmax, "add up to"), (not_a_number, "no numbers")])
+def test_a_model_that_gives_no_probabilities_is_refused(
+    model_file: Path, tmp_path: Path, change: Callable[[onnx.ModelProto], None], message: str
+) -> None:
+    model = onnx.load(model_file)
+    change(model)
+    del next(node for node in model.graph.node if node.output[0] == "probabilities").attribute[:]
+    onnx.save(model, tmp_path / "broken.onnx")
+    with pytest.raises(ModelError, match=message):
+        Classifier(tmp_path / "broken.onnx", device="cpu")
+
+
+def test_weights_in_another_file_are_refused(model_file: Path, tmp_path: Path) -> None:
+    onnx.save(onnx.load(model_file), tmp_path / "model.onnx", save_as_external_data=True, location="weights")
+    with pytest.raises(ModelError, match="keeps weights in another file"):
+        Classifier(tmp_path / "model.onnx", device="cpu")
+
+
+def test_a_damaged_bundled_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(models.FOLDER, tmp_path / "models")
+    content = bytearray((tmp_path / "models" / "int8.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "models" / "int8.onnx").write_bytes(content)
+    monkeypatch.setattr(models, "FOLDER", tmp_path / "models")
+    with pytest.raises(ModelError, match=r"int8\.onnx is damaged"):
+        Classifier("int8", device="cpu")
+    Classifier(tmp_path / "models" / "fp16.onnx", device="cpu").close()
 
 
 @pytest.fixture(scope="module")

@@ -120,6 +120,30 @@ def test_a_cut_download_keeps_what_it_has_and_goes_on(tmp_path: Path, can_contin
     assert_complete(tmp_path)
 
 
+def test_a_download_may_be_cut_anywhere(tmp_path: Path) -> None:
+    """At 20 places, each of a download of its own; and 20 times, one after the other, the same download."""
+    data = make_archive()
+    offsets = [0, 1, *range(len(data) // 18, len(data) - 1, len(data) // 18), len(data) - 1]
+    assert len(offsets) >= 20
+    with serving(data) as server:
+        for offset in offsets:
+            folder = tmp_path / str(offset)
+            server.cut_after = offset
+            with pytest.raises(DatasetError, match=f"{offset} of {len(data)} bytes; run the same command again"):
+                fetch(expect(data), folder, server.url)
+            assert_no_data_set(folder)
+            server.cut_after = None
+            fetch(expect(data), folder, server.url)
+            assert_complete(folder)
+        server.cut_after = len(data) // 20
+        for _ in range(20):
+            with pytest.raises(DatasetError, match="run the same command again"):
+                fetch(expect(data), tmp_path / "again", server.url)
+            assert_no_data_set(tmp_path / "again")
+        fetch(expect(data), tmp_path / "again", server.url)
+        assert_complete(tmp_path / "again")
+
+
 def test_an_archive_that_is_there_is_not_downloaded_again(tmp_path: Path) -> None:
     data = make_archive()
     (tmp_path / "archive.tar.gz").write_bytes(data)

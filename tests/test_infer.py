@@ -6,14 +6,19 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
+import cifar10_runtime
 import onnxruntime
 import pytest
-from cifar10_runtime import Classifier, files
+import tyro
+from cifar10_runtime import Classifier, command, files, rows
 from cifar10_runtime.models import bundled
-from command_line import CIFAR10_INFER, assert_fails_cleanly, infer, run
+from command_line import CIFAR10_INFER, ROOT, assert_fails_cleanly, infer, run
+from PIL import Image
+from pyarrow import parquet
 
-from cifar10_zoo import checkpoint, dataset, image_folders
+from cifar10_zoo import checkpoint, dataset, evaluate, from_tensorflow, image_folders, synthetic, train
 from cifar10_zoo.evaluate import predict
 
 
@@ -125,6 +130,18 @@ def test_a_bad_file_has_a_row_with_its_error(folder: Path, model_file: Path, tmp
         (["{photo}", "--output", "out.txt"], 2, "--output out.txt"),
         (["{photo}", "--output", "nowhere/out.csv"], 2, "--output nowhere/out.csv"),
         (["{photo}", "--output", "folder.csv"], 2, "not a regular file"),
+        (["{photo}", "--device", "gpu"], 2, "device gpu: choose one of auto, cpu, cuda, cuda:N, openvino"),
+        (["{photo}", "--device", "cuda:x"], 2, "device cuda:x"),
+        (["{photo}", "--device", "cpu:1"], 2, "device cpu:1"),
+        (["{photo}", "--device", "cuda:1"], 1, "--device cuda:1: this ONNX Runtime has no CUDA"),
+        (["{photo}", "--background", "transparent"], 2, "background transparent"),
+        (["{photo}", "--max-pixels", "0"], 2, "--max-pixels"),
+        (["{photo}", "--max-failures", "-1"], 2, "--max-failures"),
+        (["{photo}", "--resume"], 2, "--output"),
+        (["{photo}", "--output", "a.csv", "--resume", "--overwrite"], 2, "choose one"),
+        (["{photo}", "--output", "a.csv", "--format", "csv"], 2, "--format"),
+        (["{photo}", "--report", "nowhere/a.html"], 2, "--report nowhere/a.html"),
+        (["--files-from", "nowhere"], 2, "--files-from nowhere"),
         (["{photo}", "--model", "nothing"], 1, "model nothing"),
         (["{photo}", "--model", "{photo}"], 1, "photo.png cannot be loaded"),
     ],
@@ -218,3 +235,145 @@ def test_cuda_gives_what_the_cpu_gives(folder: Path, model_file: Path) -> None:
     for cpu, cuda in zip(on_cpu, on_cuda, strict=True):
         assert cuda.label == cpu.label or cpu.ranking[0][1] - cpu.ranking[1][1] < 1e-3
         assert cuda.probability == pytest.approx(cpu.probability, abs=1e-3)
+
+
+def test_results_on_stdout_in_the_formats_of_programs(folder: Path, model_file: Path, tmp_path: Path) -> None:
+    """The bytes of the files."""
+    words = (folder / "disc", "--model", model_file, "--top-k", 2)
+    for name, options in (("csv", ["--output", "-"]), ("csv", ["--format", "csv"]), ("jsonl", ["--format", "jsonl"])):
+        output = tmp_path / f"out.{name}"
+        assert infer(*words, "--output", output, "--overwrite").returncode == 0
+        result = infer(*words, *options)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout == output.read_text()
+
+
+def test_parquet_has_the_rows_of_json_lines(folder: Path, model_file: Path, tmp_path: Path) -> None:
+    """Types, nulls and order included; a name that is not UTF-8 is there with its bytes escaped."""
+    odd = tmp_path / "not utf-8 \udcff.png"
+    odd.write_bytes(next((folder / "disc").iterdir()).read_bytes())
+    (tmp_path / "bad.png").touch()
+    words = (folder, odd, tmp_path / "bad.png", "--model", model_file, "--top-k", 3)
+    for suffix in ("jsonl", "parquet"):
+        assert infer(*words, "--output", tmp_path / f"out.{suffix}").returncode == 3
+    objects = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    objects[-2]["path"] = str(tmp_path / "not utf-8 \\udcff.png")
+    table = parquet.read_table(tmp_path / "out.parquet")
+    assert table.to_pylist() == objects
+    assert {str(table.schema.field(name).type) for name in ("label", "error", "path")} == {"string"}
+    assert str(table.schema.field("probability_3").type) == "double"
+
+
+def test_a_report_is_written_as_well(folder: Path, model_file: Path, tmp_path: Path) -> None:
+    words = (folder, "--model", model_file, "--output", tmp_path / "out.csv", "--report", tmp_path / "report.html")
+    assert infer(*words).returncode == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    rows = rows_of(tmp_path / "out.csv")
+    correct = sum(Path(row["path"]).parent.name == row["label"] for row in rows)
+    assert f"{correct / 3:.2f}%" in page, "the accuracy of 300 images"
+    assert page.count("data:image/") > 50
+    assert_fails_cleanly(infer(*words[:3], "--report", tmp_path / "report.html"), 2, "--report", "--overwrite")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_labels_from_a_file_replace_those_of_the_model(photo: Path, model_file: Path, tmp_path: Path) -> None:
+    names = [f"class {number}" for number in range(10)]
+    (tmp_path / "lines.txt").write_text("\n".join(names))
+    (tmp_path / "list.json").write_text(json.dumps(names))
+    (tmp_path / "few.txt").write_text("one\ntwo\n")
+    (tmp_path / "bad.json").write_text('["one", 2]')
+    answers = {
+        infer(photo, "--model", model_file, "--labels", tmp_path / name).stdout for name in ("lines.txt", "list.json")
+    }
+    assert len(answers) == 1
+    assert answers.pop().startswith("class ")
+    for name, status, part in (("few.txt", 1, "2 labels"), ("bad.json", 2, "--labels"), ("none", 2, "--labels")):
+        assert_fails_cleanly(infer(photo, "--model", model_file, "--labels", tmp_path / name), status, part)
+
+
+def test_background_and_pixel_limit_are_those_of_the_options(model_file: Path, tmp_path: Path) -> None:
+    Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(tmp_path / "glass.png")
+    for color in ("red", "#0000ff"):
+        Image.new("RGB", (32, 32), color).save(tmp_path / f"{color.strip('#')}.png")
+    shown = {}
+    for name, options in (("glass", ("--background", "red")), ("red", ()), ("0000ff", ())):
+        result = infer(tmp_path / f"{name}.png", "--model", model_file, "--output", "-", "--top-k", 10, *options)
+        shown[name] = result.stdout.splitlines()[1].partition(",")[2]
+    assert shown["glass"] == shown["red"] != shown["0000ff"]
+    result = infer(tmp_path, "--model", model_file, "--max-pixels", 1023, "--output", "-")
+    assert result.returncode == 3
+    assert result.stdout.count("32 x 32 pixels are more than 1023") == 3
+
+
+def test_the_doctor_finds_what_is_there_and_what_is_wrong(tmp_path: Path) -> None:
+    result = infer("doctor")
+    assert result.returncode == 0, result.stdout
+    assert f"onnxruntime {onnxruntime.__version__}" in result.stdout
+    for name in bundled():
+        assert f"model {name} " in result.stdout
+    assert re.search(r"self-test on cpu +\d+ images/s", result.stdout)
+    assert result.stdout.endswith("all is well\n")
+
+    (tmp_path / "onnxruntime_gpu-1.23.0.dist-info").mkdir()
+    (tmp_path / "onnxruntime_gpu-1.23.0.dist-info" / "METADATA").write_text("Name: onnxruntime-gpu\nVersion: 1.23.0\n")
+    code = f"import sys; sys.path.append({str(tmp_path)!r}); from cifar10_runtime.command import main; main(['doctor'])"
+    result = run("-c", code)
+    assert result.returncode == 1
+    assert "! " in result.stdout
+    assert "pip uninstall onnxruntime onnxruntime-gpu" in result.stdout
+
+
+def test_every_option_is_documented() -> None:
+    """In its own help, and on the page about the command."""
+    page = (ROOT / "docs" / "cifar10-infer.md").read_text(encoding="utf-8")
+    for action in command.parser()._actions:
+        assert action.help
+        for option in action.option_strings:
+            if option.startswith("--"):
+                assert f"`{option}" in page or f" {option}" in page, option
+    for part in (*command.Options.__annotations__, *rows.columns(2)):
+        assert part.replace("_", "-") in page or part in page
+
+
+@pytest.mark.filterwarnings("ignore:get_parser")
+@pytest.mark.parametrize("module", [evaluate, from_tensorflow, image_folders, synthetic, train])
+def test_every_training_command_and_option_is_documented(module: ModuleType) -> None:
+    """The command in the README, each option in its help."""
+    assert f"python -m {module.__name__}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    actions = tyro.extras.get_parser(module.Options)._actions
+    assert len(actions) > 1
+    for action in actions:
+        assert action.help, action.option_strings
+
+
+def test_the_public_names() -> None:
+    """A change of this list is a change for everybody who uses the library."""
+    assert cifar10_runtime.__all__ == [
+        "Classifier",
+        "DeviceError",
+        "ImageError",
+        "InferenceError",
+        "ModelError",
+        "OutputError",
+        "Prediction",
+        "TooManyFailures",
+        "UsageError",
+    ]
+    errors = {
+        name: getattr(cifar10_runtime, name) for name in cifar10_runtime.__all__ if name.endswith(("Error", "es"))
+    }
+    assert all(issubclass(error, cifar10_runtime.InferenceError) for error in errors.values())
+    public = {name for name in dir(Classifier) if not name.startswith("_")} | set(Classifier.__annotations__)
+    assert public == {
+        "batch_size",
+        "classify",
+        "close",
+        "device",
+        "input_size",
+        "labels",
+        "metadata",
+        "model_path",
+        "model_sha256",
+        "probabilities",
+        "threads",
+    }
