@@ -101,7 +101,7 @@ def compare_commands(benchmark: BenchmarkFixture, folder: Path, usual: Path, cou
     benchmark.extra_info["fp32_times_the_peer"] = {
         name: round(medians[name] / medians["fp32"], 2) for name in ("plain loop", "DataLoader")
     }
-    if count > 1:
+    if count == FILES:
         benchmark.extra_info["of_the_model_alone"] = {
             name: round(count / medians[name] / model_alone(name), 2) for name in ("fp32", "int8")
         }

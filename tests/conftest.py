@@ -5,7 +5,9 @@ from pathlib import Path
 
 import hypothesis
 import numpy as np
+import onnxruntime
 import pytest
+import torch
 from command_line import ROOT, run
 from PIL import Image
 
@@ -21,6 +23,17 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", type=Path, default=GOLDEN, help="folder of seedN folders with golden numbers")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked gpu name the package that must see a CUDA GPU."""
+    mark = item.get_closest_marker("gpu")
+    there = {
+        "torch": torch.cuda.is_available(),
+        "onnxruntime-gpu": "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
+    }
+    if mark and not there[mark.args[0]]:
+        pytest.skip(f"needs a CUDA GPU that {mark.args[0]} can use")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

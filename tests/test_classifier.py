@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from cifar10_runtime import Classifier, ModelError, Prediction, UsageError, images, models
 from cifar10_runtime.models import bundled, find_model
@@ -262,10 +261,7 @@ def test_a_container_with_less_time_gets_fewer_threads(tmp_path: Path, files: di
         assert processors == len(os.sched_getaffinity(0))
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(
-    "CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu and a CUDA GPU"
-)
+@pytest.mark.gpu("onnxruntime-gpu")
 @pytest.mark.parametrize("name", ["fp32", "fp16", "views10", "tutorial"])
 def test_cuda_gives_the_answers_of_the_cpu_for_all_test_images(cifar10_dir: Path, name: str) -> None:
     """One by one for some, in large batches for all; only where two classes are equally likely may they differ."""

@@ -224,10 +224,7 @@ def test_the_shipped_models_have_the_accuracy_that_they_say_on_real_images(cifar
         assert said >= 0.86
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(
-    "CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu and a CUDA GPU"
-)
+@pytest.mark.gpu("onnxruntime-gpu")
 def test_cuda_gives_what_the_cpu_gives(folder: Path, model_file: Path) -> None:
     paths = list(files.find([str(folder)]))
     on_cpu = Classifier(model_file, device="cpu").classify(paths)

@@ -329,8 +329,7 @@ def test_cuda_without_a_gpu_is_an_error(synthetic_dir: Path, tmp_path: Path) -> 
     assert_fails_cleanly(zoo("train", *words), 1, "--device cuda", "--device cpu")
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.gpu("torch")
 def test_cuda_trains_like_the_cpu(synthetic_dir: Path, tmp_path: Path) -> None:
     """The same batches; weights that differ by rounding alone after a few steps."""
     for device in ("cpu", "cuda"):
@@ -341,8 +340,7 @@ def test_cuda_trains_like_the_cpu(synthetic_dir: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(cuda.tensors[name], tensor, rtol=0, atol=1e-4)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.gpu("torch")
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("recipe", [TUTORIAL, MODERN])
 def test_on_cuda_the_graph_does_what_the_steps_do_and_waits_for_nothing(
