@@ -22,7 +22,7 @@ from torch import Tensor
 from cifar10_zoo import atomic, history
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.dataset import Dataset
-from cifar10_zoo.errors import CheckpointError
+from cifar10_zoo.errors import CheckpointError, OptionError
 from cifar10_zoo.model import Cifar10Net
 from cifar10_zoo.state import TrainingState, new_model
 
@@ -161,20 +161,23 @@ def read(path: Path) -> Checkpoint:
     sha256 = metadata.pop("sha256", "")
     if sha256 != _digest(tensors, metadata):
         raise CheckpointError(f"{path} is damaged: its contents do not match its SHA-256 checksum")
-    hyperparameters = json.loads(metadata["hyperparameters"])
-    if unknown := hyperparameters.keys() - {field.name for field in fields(Hyperparameters)}:
-        raise CheckpointError(f"{path} is of a later version: it has hyperparameters {', '.join(sorted(unknown))}")
-    if _FILE_NAME.fullmatch(path.name) and _step(path) != int(metadata["step"]):
-        raise CheckpointError(f"{path} holds step {metadata['step']}: give it back its name, or remove it")
-    return Checkpoint(
-        path=path,
-        step=int(metadata["step"]),
-        dataset=metadata["dataset"],
-        classes=tuple(json.loads(metadata["classes"])),
-        hyperparameters=Hyperparameters(**hyperparameters),
-        tensors=tensors,
-        sha256=sha256,
-    )
+    try:
+        hyperparameters = json.loads(metadata["hyperparameters"])
+        if unknown := hyperparameters.keys() - {field.name for field in fields(Hyperparameters)}:
+            raise CheckpointError(f"{path} is of a later version: it has hyperparameters {', '.join(sorted(unknown))}")
+        if _FILE_NAME.fullmatch(path.name) and _step(path) != int(metadata["step"]):
+            raise CheckpointError(f"{path} holds step {metadata['step']}: give it back its name, or remove it")
+        return Checkpoint(
+            path=path,
+            step=int(metadata["step"]),
+            dataset=metadata["dataset"],
+            classes=tuple(map(str, json.loads(metadata["classes"]))),
+            hyperparameters=Hyperparameters(**hyperparameters),
+            tensors=tensors,
+            sha256=sha256,
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, OptionError) as error:  # another program signed it
+        raise CheckpointError(f"{path} has metadata that make no sense: {error!r}") from None
 
 
 def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
@@ -183,5 +186,5 @@ def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         sha256.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        sha256.update(tensor.numpy().tobytes())
+        sha256.update(tensor.flatten().view(torch.uint8).numpy().tobytes())  # NumPy does not know every type
     return sha256.hexdigest()

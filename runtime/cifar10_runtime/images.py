@@ -4,7 +4,10 @@ Plain PNG and JPEG files, which are nearly all small ones, go to a decoder witho
 as Pillow, refuses whatever is damaged and gives the same pixels. Pillow decodes all others, and says what is wrong.
 """
 
+import contextlib
+import ctypes
 import io
+import logging
 import os
 import stat
 import struct
@@ -14,7 +17,7 @@ import imagecodecs
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError, _imaging
 
 from cifar10_runtime.errors import ImageError, UsageError
 
@@ -50,6 +53,12 @@ _UPRIGHT = {
 }
 """What turns an image of each EXIF orientation upright."""
 _COLUMNS_REVERSED, _ROWS_REVERSED = (2, 3, 7, 8), (3, 4, 6, 7)
+
+# Of a damaged file libraries would speak on stderr, without its path. A program that sets up logging still hears.
+for _library in ("PIL", "imagecodecs"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
+with contextlib.suppress(AttributeError, OSError):  # where libtiff is no library of its own
+    ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)  # Pillow has done so with its warnings
 
 
 def check_options(background: str, max_pixels: int) -> None:

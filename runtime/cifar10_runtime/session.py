@@ -181,6 +181,7 @@ def _open(model: Path, content: bytes, device: str, tf32: bool) -> onnxruntime.I
         choices |= {"device_id": gpu}
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
+    ort.set_default_logger_severity(4)  # the same for what is no session's, such as memory that there is not
     options.intra_op_num_threads = 1  # the thread that calls
     missing = ""
     if device != "cpu":
@@ -203,9 +204,8 @@ def _open(model: Path, content: bytes, device: str, tf32: bool) -> onnxruntime.I
 def _load_cuda_libraries(ort: Any) -> str:
     """Load CUDA and cuDNN from the packages beside ONNX Runtime; returns the first complaint, if any.
 
-    ONNX Runtime prints its complaints on stdout, which belongs to the results, and logs them once more.
+    ONNX Runtime prints its complaints on stdout, which belongs to the results.
     """
-    ort.set_default_logger_severity(4)
     with contextlib.redirect_stdout(io.StringIO()) as complaints:
         ort.preload_dlls()
     return _first_line(complaints.getvalue())
