@@ -9,10 +9,11 @@ from pathlib import Path
 from types import ModuleType
 
 import cifar10_runtime
+import onnx
 import onnxruntime
 import pytest
 import tyro
-from cifar10_runtime import Classifier, command, files, rows
+from cifar10_runtime import Classifier, command, files, models, rows
 from cifar10_runtime.models import bundled
 from command_line import CIFAR10_INFER, ROOT, assert_fails_cleanly, infer, run
 from PIL import Image
@@ -318,6 +319,15 @@ def test_the_doctor_finds_what_is_there_and_what_is_wrong(tmp_path: Path) -> Non
     assert result.returncode == 1
     assert "! " in result.stdout
     assert "pip uninstall onnxruntime onnxruntime-gpu" in result.stdout
+
+
+def test_a_model_that_crashes_onnx_runtime_is_an_error(photo: Path, tmp_path: Path) -> None:
+    """Strides so long that a pooling has nothing left; ONNX Runtime 1.32 divides by zero."""
+    model = onnx.load(models.FOLDER / "fp16.onnx")
+    convolution = next(node for node in model.graph.node if node.op_type == "Conv")
+    next(attribute for attribute in convolution.attribute if attribute.name == "strides").ints[0] = 12
+    onnx.save(model, tmp_path / "crash.onnx")
+    assert_fails_cleanly(infer(photo, "--model", tmp_path / "crash.onnx"), 1, "crash.onnx")
 
 
 def test_every_option_is_documented() -> None:

@@ -1,15 +1,17 @@
 """The command cifar10-infer: its options, and how it ends.
 
-Everything else is imported when it is needed: whoever presses Ctrl-C before NumPy is there gets no traceback, and
---help comes at once. The options are argparse's, which are there in a tenth of the time that tyro's take.
+Everything else is imported when it is needed: --help comes at once. The options are argparse's, which are there in a
+tenth of the time that tyro's take.
 """
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from cifar10_runtime.errors import InferenceError, UsageError
@@ -37,6 +39,18 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
         self.signal_number = signal_number
+
+
+def on_signals(action: Callable[[int, FrameType | None], None]) -> None:
+    """Let ``action`` answer Ctrl-C and other signals to end, except those that are ignored, as ``nohup`` wants it."""
+    for number in (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")):
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, action)
+
+
+def stop_at_once(signal_number: int, _frame: FrameType | None) -> None:
+    """What to do while there are no rows to save; an exception here could become the ImportError of a C extension."""
+    os._exit(EXIT_SIGNAL + signal_number)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +143,9 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--max-pixels",
         type=int,
-        default=1 << 27,
+        default=1 << 26,
         metavar="N",
-        help="width by height of the largest image to decode; a larger one is an error (default: 134217728)",
+        help="width by height of the largest image to decode; a larger one is an error (default: 67108864)",
     )
     add("--strict", action="store_true", help="stop at the first image that cannot be read")
     add("--max-failures", type=int, metavar="N", help="stop when more than N images could not be read")
@@ -154,8 +168,9 @@ def parser() -> argparse.ArgumentParser:
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command with ``args`` (default: the command line) and exit.
 
-    Without the interpreter's own way out, which takes longer than classifying a hundred images.
+    Without the interpreter's own way out, which takes longer than classifying a hundred images and waits for threads.
     """
+    on_signals(stop_at_once)
     for descriptor in range(3):  # what is closed would else be taken by the next file
         try:
             os.fstat(descriptor)
@@ -196,10 +211,14 @@ def _status(args: Sequence[str]) -> int:
         return EXIT_FATAL
     except (InferenceError, OSError, MemoryError) as error:
         return _fail(error, EXIT_FATAL)
-    except KeyboardInterrupt as interrupt:
-        return EXIT_SIGNAL + (interrupt.signal_number if isinstance(interrupt, Stopped) else 2)
+    except Stopped as stopped:
+        return EXIT_SIGNAL + stopped.signal_number
 
 
 def _fail(error: BaseException, status: int) -> int:
-    print(f"error: {error or type(error).__name__}", file=sys.stderr)
+    message = str(error) or type(error).__name__
+    message = "".join(
+        char if char.isprintable() else repr(char)[1:-1] for char in message
+    )  # names can have line breaks
+    print(f"error: {message}", file=sys.stderr)
     return status

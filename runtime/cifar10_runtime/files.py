@@ -54,6 +54,8 @@ def _entries(file: BufferedReader, name: str) -> Iterator[str]:
             separator = separator or next((end for end in (b"\0", b"\n") if end in rest), b"")
             if separator:
                 *entries, rest = rest.split(separator)
+                if separator == b"\n":  # or as Windows ends lines; a name that ends so needs NUL
+                    entries = [entry.removesuffix(b"\r") for entry in entries]
                 yield from (os.fsdecode(entry) for entry in entries if entry)
             if len(rest) > _LONGEST_PATH:
                 raise UsageError(f"--files-from {name}: it is no list of paths, one a line or each ended by NUL")

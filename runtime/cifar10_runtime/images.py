@@ -25,8 +25,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """The formats that are decoded; no other is even tried."""
 BACKGROUND = "white"
 """What transparent pixels are laid on by default."""
-MAX_PIXELS = 1 << 27
-"""Width by height of the largest image that is decoded by default: 134 megapixels, 512 MiB."""
+MAX_PIXELS = 1 << 26
+"""Width by height of the largest image that is decoded by default: 67 megapixels, which take up to 1 GiB of memory."""
 REDUCED = 4
 """A JPEG file may be decoded at 1/2, 1/4 or 1/8 of its size, as long as it stays this many times larger than needed."""
 
@@ -85,7 +85,7 @@ def decode(path: str, size: int, background: str = BACKGROUND, max_pixels: int =
 
     Args:
         background: a colour as Pillow names them: ``white``, ``#rrggbb``.
-        max_pixels: width by height of the largest image to decode.
+        max_pixels: width by height of the largest image to decode; of a large JPEG file, as it is decoded.
 
     Raises:
         ImageError: the file cannot be read or decoded completely, or has too many pixels.
@@ -182,9 +182,9 @@ def _decode_any(content: bytes | IO[bytes], size: int, background: str, max_pixe
     """RGB [size, size, 3] of a file in any of ``FORMATS``."""
     opened = io.BytesIO(content) if isinstance(content, bytes) else content
     with opened as file, Image.open(file, formats=FORMATS) as image:
+        image.draft(None, (REDUCED * size, REDUCED * size))  # to no other mode
         if image.width * image.height > max_pixels:
             raise ImageError(f"{image.width} x {image.height} pixels are more than {max_pixels}")
-        image.draft(None, (REDUCED * size, REDUCED * size))  # to no other mode
         image.load()  # all of it: only then is it known to be complete, and a PNG file's EXIF to be read
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         return np.asarray(_fit(_to_rgb(image, background), size, orientation))

@@ -7,8 +7,9 @@ so that a run that was interrupted can go on where it stopped.
 import glob
 import json
 import os
+import select
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +19,7 @@ from cifar10_runtime.rows import FORMATS, Csv, Format, JsonLines, columns
 
 SUFFIXES = (*(f".{name}" for name in FORMATS), ".parquet")
 """What the name of an output file may end in."""
-_ROWS_A_WRITE = 64
+_BYTES_A_WRITE: int = getattr(select, "PIPE_BUF", 512)  # what a pipe takes whole or not at all
 _ROWS_A_GROUP = 16_384
 
 
@@ -28,25 +29,27 @@ class Rows:
     def __init__(self, file: IO[bytes], layout: Format) -> None:
         self._file = file
         self._layout = layout
-        self._pending: list[bytes] = []
+        self._pending = bytearray()
 
     def add(self, prediction: Prediction) -> None:
         """Write the row of ``prediction``, at the latest with ``flush``."""
-        self._pending.append(self._layout.row(prediction))
-        if len(self._pending) >= _ROWS_A_WRITE:
+        row = self._layout.row(prediction)
+        if len(self._pending) + len(row) > _BYTES_A_WRITE:
             self.flush()
+        self._pending += row
 
     def flush(self) -> None:
         """Write what is pending; what cannot be written whole is taken back, where the file allows it."""
-        content = memoryview(b"".join(self._pending))
+        content = bytes(self._pending)
         self._pending.clear()
-        start = self._file.tell() if self._file.seekable() else None
+        written = 0
         try:
-            while content:
-                content = content[self._file.write(content) :]
-        except BaseException:
-            if start is not None:
-                self._file.truncate(start)
+            while written < len(content):
+                written += self._file.write(content[written:]) or 0
+        except OSError:
+            with suppress(OSError):  # a pipe
+                if written:
+                    self._file.truncate(self._file.tell() - written)
             raise
 
 
@@ -98,19 +101,19 @@ class OutputFile:
             raise UsageError(f"--output {name} exists and is not a regular file")
         self._path = name.resolve()  # a link stays a link
         self._partial = self._path.with_name(f"{self._path.name}.{identity}.partial")
-        self._resumes = resume
+        self._resumes, self._overwrites = resume, overwrite
+        self._identities = "[0-9a-f]" * len(identity)
         if not overwrite:
             self._require_room()
 
     def _others(self) -> list[Path]:
         """What interrupted runs of other identities left."""
-        found = self._path.parent.glob(f"{glob.escape(self._path.name)}.*.partial")
+        found = self._path.parent.glob(f"{glob.escape(self._path.name)}.{self._identities}.partial")
         return sorted(path for path in found if path != self._partial)
 
     def _require_room(self) -> None:
         """Nothing is lost by a second run that was not meant to replace the first."""
-        if self._path.exists():
-            raise UsageError(f"--output {self._name} exists: --overwrite replaces it")
+        self._require_no_result()
         if self._partial.exists() and not self._resumes:
             raise UsageError(
                 f"--output {self._name}: a run was interrupted and left {self._partial}: --resume goes on with it, "
@@ -121,6 +124,10 @@ class OutputFile:
                 f"--output {self._name}: {others[0]} was left by a run with another model or other options: resume "
                 "with the same, or --overwrite"
             )
+
+    def _require_no_result(self) -> None:
+        if self._path.exists():
+            raise UsageError(f"--output {self._name} exists: --overwrite replaces it")
 
     @contextmanager
     def open(self) -> Iterator["tuple[Iterator[Prediction], Rows]"]:
@@ -133,14 +140,27 @@ class OutputFile:
             OutputError: it cannot be written.
         """
         try:
-            with open(os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file:
-                _lock(file, self._name)
-                with self._kept_or_removed(file), _flushed(Rows(file, self._layout)) as rows:
-                    yield self._finished(file), rows
-                os.fsync(file.fileno())
-            self._complete()
+            with self._locked():
+                with (
+                    open(os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file,
+                    self._kept_or_removed(file),
+                ):
+                    if not self._overwrites:
+                        self._require_no_result()  # by another process, a moment ago
+                    with _flushed(Rows(file, self._layout)) as rows:
+                        yield self._finished(file), rows
+                    os.fsync(file.fileno())
+                self._complete()
         except OSError as error:
             raise OutputError(f"{self._name} cannot be written: {error.strerror or error}") from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """For this process alone, until the result is there; what --overwrite gives up as well."""
+        with ExitStack() as locks:
+            for path in (self._partial, *self._others()):
+                locks.enter_context(_lock(path, self._name))
+            yield
 
     @contextmanager
     def _kept_or_removed(self, file: IO[bytes]) -> Iterator[None]:
@@ -182,6 +202,7 @@ class OutputFile:
             os.replace(self._partial, self._path)
         for path in self._others():  # which --overwrite gives up
             path.unlink()
+            path.with_suffix(".tmp").unlink(missing_ok=True)
 
     def _to_parquet(self) -> None:
         """Of complete rows: half a Parquet file is no use to anyone."""
@@ -227,14 +248,23 @@ def _import_parquet() -> tuple[Any, Any]:
     return pyarrow, parquet
 
 
-def _lock(file: IO[bytes], name: Path) -> None:
-    """Until the file is closed, where there is such a thing as a lock."""
-    with suppress(ImportError):
+@contextmanager
+def _lock(path: Path, name: Path) -> Iterator[None]:
+    """Keep others from ``path``, which is made if need be, where there is such a thing as a lock."""
+    try:
         import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"--output {name} is being written by another process") from None
-        except OSError:  # a file system without locks
-            pass
+    except ImportError:
+        yield
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(f"--output {name} is being written by another process") from None
+        if not (path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())):
+            raise UsageError(f"--output {name} was being written by another process until now")
+        yield
+    finally:
+        os.close(descriptor)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import warnings
@@ -18,8 +19,9 @@ from PIL import Image
 
 from cifar10_runtime import files
 from cifar10_runtime.classifier import LARGEST_BATCH, Classifier, Prediction
-from cifar10_runtime.command import EXIT_OK, EXIT_SOME_FAILED, Options, Stopped
-from cifar10_runtime.errors import OutputError, TooManyFailures, UsageError
+from cifar10_runtime.command import EXIT_OK, EXIT_SOME_FAILED, Options, Stopped, on_signals, stop_at_once
+from cifar10_runtime.errors import ModelError, OutputError, TooManyFailures, UsageError
+from cifar10_runtime.models import bundled
 from cifar10_runtime.output import OutputFile, Rows, to_stream
 from cifar10_runtime.rows import FORMATS, Table
 
@@ -33,33 +35,33 @@ def run(options: Options) -> int:
     paths = _paths(options)
     warnings.filterwarnings("ignore", module="PIL")  # what matters is in the rows
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels is the limit
-    with _signals_raise(), _classifier(options) as classifier:
-        if not 1 <= options.top_k <= len(classifier.labels):
-            raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")
-        tally = _Tally(classifier.labels)
-        report = _new_report(classifier.labels) if options.report else None
-        start = time.perf_counter()
-        with _destination(options, classifier) as (finished, rows):
-            for prediction in _checked(finished, paths):
-                tally.add(prediction)
-                if report:
-                    report.add(prediction)
-            before = tally.images
-            for prediction in _with_progress_bar(classifier.classify(paths, options.batch_size), options):
-                tally.add(prediction)
-                _check_failures(tally, prediction, options)
-                rows.add(prediction)
-                if report:
-                    report.add(prediction)
-        rate = (tally.images - before) / (time.perf_counter() - start)
-        facts = _facts(options, classifier, rate)
-        print(f"{tally.summary()}, {', '.join(facts.values())}", file=sys.stderr)
-        if tally.in_class_folders:
-            print(tally.accuracy(), file=sys.stderr)
-        if report and options.report:
-            title = " ".join(options.paths) or f"files from {options.files_from}"
-            facts["date"] = f"{datetime.now():%Y-%m-%d %H:%M}"
-            _write_report(options.report, report.html(title, facts))
+    classifier = _classifier(options)  # never closed: after an interruption its threads may be busy for long
+    if not 1 <= options.top_k <= len(classifier.labels):
+        raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")
+    tally = _Tally(classifier.labels)
+    report = _new_report(classifier.labels) if options.report else None
+    start = time.perf_counter()
+    with _destination(options, classifier) as (finished, rows):
+        for prediction in _checked(finished, paths):
+            tally.add(prediction)
+            if report:
+                report.add(prediction)
+        before = tally.images
+        for prediction in _with_progress_bar(classifier.classify(paths, options.batch_size), options):
+            tally.add(prediction)
+            _check_failures(tally, prediction, options)
+            rows.add(prediction)
+            if report:
+                report.add(prediction)
+    rate = (tally.images - before) / (time.perf_counter() - start)
+    facts = _facts(options, classifier, rate)
+    print(f"{tally.summary()}, {facts['Speed']}, device {facts['Device']}, model {facts['Model']}", file=sys.stderr)
+    if tally.in_class_folders:
+        print(tally.accuracy(), file=sys.stderr)
+    if report and options.report:
+        title = " ".join(options.paths) or f"files from {options.files_from}"
+        facts["Date"] = f"{datetime.now():%Y-%m-%d %H:%M}"
+        _write_report(options.report, report.html(title, facts))
     return EXIT_SOME_FAILED if tally.failed else EXIT_OK
 
 
@@ -101,7 +103,18 @@ def _paths(options: Options) -> Iterator[str]:
 
 def _classifier(options: Options) -> Classifier:
     labels = _labels(options.labels) if options.labels else None
+    if options.model not in bundled() and Path(options.model).is_file():
+        _try_elsewhere(options)
     return Classifier(options.model, options.device, options.tf32, labels, options.background, options.max_pixels)
+
+
+def _try_elsewhere(options: Options) -> None:
+    """Open a model of unknown origin in a process of its own first: there are files that crash ONNX Runtime."""
+    code = "import sys; from cifar10_runtime import Classifier; Classifier(*sys.argv[1:])"
+    words = [sys.executable, "-c", code, options.model, options.device]
+    status = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode
+    if status < 0:  # its errors are this process's as well
+        raise ModelError(f"{options.model} crashes ONNX Runtime ({signal.Signals(-status).name}): export it again")
 
 
 def _labels(path: Path) -> list[str]:
@@ -125,7 +138,7 @@ def _destination(options: Options, classifier: Classifier) -> Iterator[tuple[Ite
             Path(str(options.output)), options.top_k, identity, batch_size, options.resume, options.overwrite
         )
         try:
-            with file.open() as destination:
+            with _signals_raise(), file.open() as destination:
                 yield destination
         except BaseException:
             if left := file.left():
@@ -136,7 +149,7 @@ def _destination(options: Options, classifier: Classifier) -> Iterator[tuple[Ite
     layout = Table(options.top_k) if for_people else FORMATS[options.format or "csv"](options.top_k)
     with open(1, "wb", buffering=0, closefd=False) as stdout:
         try:
-            with to_stream(stdout, layout) as rows:
+            with _signals_raise(), to_stream(stdout, layout) as rows:
                 yield (), rows
         except BrokenPipeError:
             raise
@@ -193,9 +206,9 @@ def _facts(options: Options, classifier: Classifier, rate: float) -> dict[str, s
     about = classifier.metadata
     trained = f"({about.get('dataset', 'unknown data')}, step {about.get('step', 'unknown')})"
     return {
-        "speed": f"{rate:.0f} images/s",
-        "device": f"device {classifier.device}",
-        "model": f"model {options.model} {trained}",
+        "Speed": f"{rate:.0f} images/s",
+        "Device": classifier.device,
+        "Model": f"{options.model} {trained}",
     }
 
 
@@ -208,8 +221,9 @@ def _new_report(labels: tuple[str, ...]) -> "Report":
 def _write_report(path: Path, page: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
+        with _signals_raise():
+            temporary.write_text(page, encoding="utf-8")
+            os.replace(temporary, path)
     except OSError as error:
         raise OutputError(f"--report {path} cannot be written: {error.strerror}") from error
     finally:
@@ -218,18 +232,16 @@ def _write_report(path: Path, page: str) -> None:
 
 @contextmanager
 def _signals_raise() -> Iterator[None]:
-    """A signal to end ends the command like Ctrl-C: what is classified is written."""
+    """While there is something to save or to clear away, a signal to end is an exception."""
 
-    def stop(number: int, _frame: object) -> None:
-        raise Stopped(number)
+    def stop(signal_number: int, _frame: object) -> None:
+        raise Stopped(signal_number)
 
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    handlers = {number: signal.signal(number, stop) for number in numbers}
     try:
+        on_signals(stop)
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        on_signals(stop_at_once)
 
 
 class _Tally:

@@ -1,0 +1,87 @@
+"""Image files of every format, compression and kind of pixels, also of those that Pillow only reads."""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+def picture(width: int, height: int, mode: str) -> Image.Image:
+    """Waves of all colours with a little noise, the same each time."""
+    y, x, channel = np.ogrid[:height, :width, :3]
+    noise = np.random.default_rng(0).integers(-8, 8, (height, width, 3))
+    image = Image.fromarray((127 + 110 * np.sin(x / 9 + y / 5 * channel + channel) + noise).astype(np.uint8))
+    if mode == "I;16":
+        return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    return image.convert(mode)
+
+
+def with_checksums(png: bytes) -> bytes:
+    """A PNG file with right checksums, so that damage gets past them."""
+    chunks, start = [png[:8]], 8
+    while len(png) >= start + 12:
+        end = start + 8 + int.from_bytes(png[start : start + 4], "big")
+        chunks += [png[start:end], struct.pack(">I", zlib.crc32(png[start + 4 : end]))]
+        start = end + 4
+    return b"".join(chunks) + png[start:]
+
+
+def interlaced_png(width: int, height: int) -> bytes:
+    """Adam7, which Pillow reads and does not write."""
+    pixels = np.asarray(picture(width, height, "RGB"))
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    rows = (b"\0" + row.tobytes() for x, y, dx, dy in passes for row in pixels[y::dy, x::dx] if row.size)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"".join(rows))), (b"IEND", b""))
+    return with_checksums(
+        b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(d)) + k + d + b"crc?" for k, d in chunks)
+    )
+
+
+def tiled_tiff(width: int, height: int) -> bytes:
+    """Grey, in one tile."""
+    side = -(-max(width, height) // 16) * 16
+    tags = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 277: 1, 322: side, 323: side, 324: 134, 325: side * side}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<2sHIH", b"II", 42, 8, 10) + entries + bytes(4) + picture(side, side, "L").tobytes()
+
+
+def rle_bmp(width: int, height: int) -> bytes:
+    """256 colours, run-length encoded."""
+    image = picture(width, height, "P")
+    image.save(buffer := io.BytesIO(), "BMP")
+    rows = np.asarray(image)[::-1].tolist()
+    runs = b"".join(b"".join(bytes((1, index)) for index in row) + b"\0\0" for row in rows) + b"\0\1"
+    header = bytearray(buffer.getvalue()[: 14 + 40 + 4 * 256])
+    header[2:6], header[30:38] = struct.pack("<I", len(header) + len(runs)), struct.pack("<II", 1, len(runs))
+    return bytes(header) + runs
+
+
+def image_seeds() -> Iterator[bytes]:
+    """Files of every format, compression and kind of pixels, in several sizes."""
+    exif = Image.Exif()
+    exif.update({0x0112: 6, 0x010E: "a text"})
+    for size in ((32, 32), (57, 41), (9, 200), (300, 280)):
+        more: dict[str, Any] = {"save_all": True, "append_images": [picture(*size, "RGB").rotate(90)]}
+        # fmt: off
+        variants: dict[tuple[str, str], list[dict[str, Any]]] = {
+            ("JPEG", "RGB"): [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"exif": exif}],
+            ("JPEG", "L"): [{}], ("JPEG", "CMYK"): [{}],
+            ("PNG", "RGB"): [{}, {"exif": exif}, more], ("PNG", "P"): [{}, {"transparency": 3}],
+            ("PNG", "RGBA"): [{}], ("PNG", "L"): [{"dpi": (72, 72)}], ("PNG", "1"): [{}], ("PNG", "I;16"): [{}],
+            ("WEBP", "RGB"): [{}, {"lossless": True}, more], ("WEBP", "RGBA"): [{"exif": exif}],
+            ("GIF", "P"): [{}, more | {"transparency": 3}],
+            ("TIFF", "RGB"): [{"compression": name} for name in ("raw", "tiff_lzw", "tiff_deflate", "jpeg")],
+            ("TIFF", "RGBA"): [{"compression": "tiff_lzw"}], ("TIFF", "1"): [{"compression": "group4"}],
+            ("TIFF", "P"): [more], ("BMP", "RGB"): [{}], ("BMP", "P"): [{}], ("BMP", "RGBA"): [{}],
+        }
+        # fmt: on
+        for (name, mode), choices in variants.items():
+            for choice in choices:
+                picture(*size, mode).save(buffer := io.BytesIO(), name, **choice)
+                yield buffer.getvalue()
+        yield from (interlaced_png(*size), tiled_tiff(*size), rle_bmp(*size))
