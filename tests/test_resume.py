@@ -109,11 +109,14 @@ def test_what_an_interrupted_run_left_is_not_touched_by_other_runs(
     assert contents(output.parent) == before
 
 
-@pytest.mark.parametrize("resume", [[], ["--resume"]])
-def test_a_complete_result_is_not_touched(good: list[Path], output: Path, resume: list[str]) -> None:
-    """Neither by --resume, which cannot know whether it is that of the same command."""
+def test_a_complete_result_is_not_touched(good: list[Path], output: Path) -> None:
+    """With --resume that is no error: a loop until the command succeeds must end."""
     output.write_text("precious")
-    assert_fails_cleanly(infer(good[0], *MODEL, "--output", output, *resume), USAGE, "exists: --overwrite replaces it")
+    words = (good[0], *MODEL, "--output", output)
+    assert_fails_cleanly(infer(*words), USAGE, "exists: --overwrite replaces it")
+    result = infer(*words, "--resume")
+    assert result.returncode == OK
+    assert "is complete: there is nothing to resume" in result.stderr
     assert contents(output.parent) == {output.name: b"precious"}
 
 
@@ -389,8 +392,13 @@ def test_a_forked_child_is_told_to_make_its_own_classifier(good: list[Path]) -> 
     """Instead of waiting for threads that it does not have."""
     with Classifier("int8", device="cpu") as classifier:
         before = list(classifier.classify(good[:70]))
+        begun = classifier.classify(good, batch_size=1)
+        next(begun)
 
         def use() -> None:
+            with suppress(UsageError):
+                list(begun)
+                os._exit(1)
             with suppress(UsageError):
                 classifier.classify(good)
                 os._exit(1)

@@ -192,10 +192,12 @@ class Classifier:
         pending: deque[Future[list[Prediction]]] = deque()
         try:
             for batch in batches:
+                self._require_open()
                 pending.append(self._pool.submit(self._classify_batch, batch))
                 if len(pending) > 2 * self.threads:
                     yield from pending.popleft().result()
             while pending:
+                self._require_open()
                 yield from pending.popleft().result()
         finally:
             for future in pending:

@@ -19,6 +19,8 @@ from cifar10_runtime.rows import FORMATS, Csv, Format, JsonLines, columns
 
 SUFFIXES = (*(f".{name}" for name in FORMATS), ".parquet")
 """What the name of an output file may end in."""
+ID_DIGITS = 8
+"""Hexadecimal digits of the id."""
 _BYTES_A_WRITE: int = getattr(select, "PIPE_BUF", 512)  # what a pipe takes whole or not at all
 _ROWS_A_GROUP = 16_384
 
@@ -53,6 +55,16 @@ class Rows:
             raise
 
 
+def is_complete(name: Path) -> bool:
+    """Whether the file ``name`` is there, and nothing that an interrupted run left of it."""
+    return name.is_file() and not any(name.parent.glob(_partials(name, ID_DIGITS)))
+
+
+def _partials(name: Path, digits: int) -> str:
+    """A pattern for what interrupted runs leave."""
+    return f"{glob.escape(name.name)}.{'[0-9a-f]' * digits}.partial"
+
+
 @contextmanager
 def to_stream(file: IO[bytes], layout: Format) -> Iterator[Rows]:
     """Rows for ``file``, header included; those that were added get there, whatever ends the block."""
@@ -79,7 +91,7 @@ class OutputFile:
     Args:
         name: its path, with one of ``SUFFIXES``.
         top_k: labels a row.
-        identity: digest of all that decides on the rows, a few hexadecimal digits.
+        identity: digest of all that decides on the rows, ``ID_DIGITS`` hexadecimal digits.
         batch_size: images that are classified together.
         resume: go on with what an interrupted run of the same identity left, if there is something.
         overwrite: replace a file of that name in the end, and what an interrupted run left at once.
@@ -102,14 +114,13 @@ class OutputFile:
         self._path = name.resolve()  # a link stays a link
         self._partial = self._path.with_name(f"{self._path.name}.{identity}.partial")
         self._resumes, self._overwrites = resume, overwrite
-        self._identities = "[0-9a-f]" * len(identity)
+        self._partials = _partials(self._path, len(identity))
         if not overwrite:
             self._require_room()
 
     def _others(self) -> list[Path]:
         """What interrupted runs of other identities left."""
-        found = self._path.parent.glob(f"{glob.escape(self._path.name)}.{self._identities}.partial")
-        return sorted(path for path in found if path != self._partial)
+        return sorted(path for path in self._path.parent.glob(self._partials) if path != self._partial)
 
     def _require_room(self) -> None:
         """Nothing is lost by a second run that was not meant to replace the first."""

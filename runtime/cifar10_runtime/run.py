@@ -22,7 +22,7 @@ from cifar10_runtime.classifier import LARGEST_BATCH, Classifier, Prediction
 from cifar10_runtime.command import EXIT_OK, EXIT_SOME_FAILED, Options, Stopped, on_signals, stop_at_once
 from cifar10_runtime.errors import ModelError, OutputError, TooManyFailures, UsageError
 from cifar10_runtime.models import bundled
-from cifar10_runtime.output import OutputFile, Rows, to_stream
+from cifar10_runtime.output import ID_DIGITS, OutputFile, Rows, is_complete, to_stream
 from cifar10_runtime.rows import FORMATS, Table
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 def run(options: Options) -> int:
     """Classify what ``options`` say and return the exit status."""
     _check(options)
+    if options.resume and is_complete(Path(str(options.output))):  # as a loop until all is done finds it in the end
+        print(f"{options.output} is complete: there is nothing to resume", file=sys.stderr)
+        return EXIT_OK
     paths = _paths(options)
     warnings.filterwarnings("ignore", module="PIL")  # what matters is in the rows
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels is the limit
@@ -140,6 +143,8 @@ def _destination(options: Options, classifier: Classifier) -> Iterator[tuple[Ite
         try:
             with _signals_raise(), file.open() as destination:
                 yield destination
+        except UsageError:  # nothing was done
+            raise
         except BaseException:
             if left := file.left():
                 print(left, file=sys.stderr)
@@ -169,7 +174,7 @@ def _identity(options: Options, classifier: Classifier) -> str:
         options.max_pixels,
         options.top_k,
     ]
-    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:ID_DIGITS]
 
 
 def _checked(finished: Iterable[Prediction], paths: Iterator[str]) -> Iterator[Prediction]:
