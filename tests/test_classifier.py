@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from cifar10_runtime import Classifier, ModelError, Prediction, UsageError, images, models
+from cifar10_runtime import Classifier, InferenceError, ModelError, Prediction, UsageError, images, models
 from cifar10_runtime.models import bundled, find_model
 from cifar10_runtime.threads import cgroup_limit, usable_processors
 
@@ -49,6 +50,9 @@ def test_wrong_use_of_the_library_is_an_error(model_file: Path, photo: Path) -> 
             list(classifier.classify([photo, wrong]))  # type: ignore[list-item]
     with pytest.raises(UsageError, match="batch_size"):
         classifier.classify([photo], batch_size=0)
+    for labels in ("abcdefghij", ["one", "two"], [str(number) for number in range(9)] + ["line\nbreak"]):
+        with pytest.raises(UsageError, match="labels"):
+            Classifier(model_file, device="cpu", labels=labels)
     with pytest.raises(UsageError, match="device gpu"):
         Classifier(model_file, device="gpu")
 
@@ -191,6 +195,24 @@ def test_a_closed_classifier_says_so(model_file: Path, pictures: list[str]) -> N
         classifier.classify(pictures)
     with pytest.raises(UsageError, match="closed"):
         classifier.probabilities(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+def test_closed_while_it_is_busy_it_says_so_to_every_thread(pictures: list[str]) -> None:
+    """An InferenceError in each, whatever it was doing, and no other."""
+    batch = np.zeros((5000, 32, 32, 3), np.uint8)
+    with ThreadPoolExecutor(6) as pool:
+        classifier = Classifier("int8", device="cpu")
+        work = [lambda: list(classifier.classify(itertools.cycle(pictures))), lambda: classifier.probabilities(batch)]
+
+        def forever(do: Callable[[], object]) -> None:
+            while True:
+                do()
+
+        futures = [pool.submit(forever, work[number % 2]) for number in range(6)]
+        time.sleep(0.3)
+        classifier.close()
+        for future in futures:
+            assert isinstance(future.exception(), InferenceError)
 
 
 def test_every_bundled_model_classifies(pictures: list[str]) -> None:

@@ -94,6 +94,22 @@ def test_folders_files_and_globs(folder: Path, paths: list[str]) -> None:
     assert [str(Path(path)) for path in found] == expected
 
 
+def test_links_to_folders_are_not_followed_unless_they_are_named(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.png").touch()
+    (tmp_path / "real" / "loop").symlink_to(".")
+    (tmp_path / "link").symlink_to("real")
+    real, linked = str(tmp_path / "real" / "a.png"), str(tmp_path / "link" / "a.png")
+    for words, expected in (
+        ([str(tmp_path)], [real]),
+        ([f"{tmp_path}/**/*.png"], [real]),
+        ([f"{tmp_path}/**"], [real]),
+        ([f"{tmp_path}/link/**/*.png"], [linked]),
+        ([f"{tmp_path}/link"], [linked]),
+    ):
+        assert list(files.find(words)) == expected, words
+
+
 def test_folders_are_searched_for_visible_images_alone(tmp_path: Path) -> None:
     for name in ("b.PNG", "a/c.Jpeg", "a/.hidden.png", ".git/d.png", "notes.txt", "a/e.svg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -139,7 +155,10 @@ def test_a_bad_file_has_a_row_with_its_error(folder: Path, model_file: Path, tmp
         (["{photo}", "--max-pixels", "0"], 2, "--max-pixels"),
         (["{photo}", "--max-failures", "-1"], 2, "--max-failures"),
         (["{photo}", "--resume"], 2, "--output"),
-        (["{photo}", "--output", "a.csv", "--resume", "--overwrite"], 2, "choose one"),
+        (["{photo}", "--report", "a.csv"], 2, "--report a.csv: the name must end in .html"),
+        (["{photo}", "--output", "loop.csv"], 2, "--output loop.csv"),
+        (["{photo}", "--top-k", "x"], 2, "--top-k"),
+        (["{photo}", "--bogus"], 2, "--bogus"),
         (["{photo}", "--output", "a.csv", "--format", "csv"], 2, "--format"),
         (["{photo}", "--report", "nowhere/a.html"], 2, "--report nowhere/a.html"),
         (["--files-from", "nowhere"], 2, "--files-from nowhere"),
@@ -153,8 +172,11 @@ def test_bad_usage_is_an_error_of_one_line(
     words = [word.format(photo=photo, empty=tmp_path) for word in words]
     options = [] if "--model" in words else ["--model", model_file]
     (tmp_path / "folder.csv").mkdir()
-    assert_fails_cleanly(infer(*words, *options, cwd=tmp_path), status, part)
-    assert [path.name for path in tmp_path.iterdir()] == ["folder.csv"]
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    result = infer(*words, *options, cwd=tmp_path)
+    assert_fails_cleanly(result, status, part)
+    assert result.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.csv", "loop.csv"]
 
 
 def test_strange_files_are_rows_with_errors(folder: Path, model_file: Path, tmp_path: Path) -> None:
@@ -279,13 +301,19 @@ def test_labels_from_a_file_replace_those_of_the_model(photo: Path, model_file: 
     (tmp_path / "lines.txt").write_text("\n".join(names))
     (tmp_path / "list.json").write_text(json.dumps(names))
     (tmp_path / "few.txt").write_text("one\ntwo\n")
+    (tmp_path / "windows.txt").write_text("\r\n".join([*names, "", ""]), encoding="utf-8-sig", newline="")
     (tmp_path / "bad.json").write_text('["one", 2]')
     answers = {
-        infer(photo, "--model", model_file, "--labels", tmp_path / name).stdout for name in ("lines.txt", "list.json")
+        infer(photo, "--model", model_file, "--labels", tmp_path / name).stdout
+        for name in ("lines.txt", "list.json", "windows.txt")
     }
     assert len(answers) == 1
     assert answers.pop().startswith("class ")
-    for name, status, part in (("few.txt", 1, "2 labels"), ("bad.json", 2, "--labels"), ("none", 2, "--labels")):
+    for name, status, part in (
+        ("few.txt", 2, "2 labels for the 10 classes"),
+        ("bad.json", 2, "--labels"),
+        ("none", 2, "--labels"),
+    ):
         assert_fails_cleanly(infer(photo, "--model", model_file, "--labels", tmp_path / name), status, part)
 
 
@@ -327,7 +355,8 @@ def test_a_model_that_crashes_onnx_runtime_is_an_error(photo: Path, tmp_path: Pa
     convolution = next(node for node in model.graph.node if node.op_type == "Conv")
     next(attribute for attribute in convolution.attribute if attribute.name == "strides").ints[0] = 12
     onnx.save(model, tmp_path / "crash.onnx")
-    assert_fails_cleanly(infer(photo, "--model", tmp_path / "crash.onnx"), 1, "crash.onnx")
+    (tmp_path / "numpy.py").write_text("raise SystemExit('code of the current folder was run')")
+    assert_fails_cleanly(infer(photo, "--model", tmp_path / "crash.onnx", cwd=tmp_path), 1, "crash.onnx")
 
 
 def test_every_option_is_documented() -> None:

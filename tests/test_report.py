@@ -247,7 +247,7 @@ def test_an_image_that_is_gone_leaves_an_empty_frame() -> None:
 def test_small_pictures_keep_their_pixels(tmp_path: Path, size: tuple[int, int], kept: int) -> None:
     path = tmp_path / "image.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path)
-    with Image.open(io.BytesIO(report._thumbnail(str(path)))) as picture:
+    with Image.open(io.BytesIO(report.Report([])._thumbnail(str(path)))) as picture:
         assert picture.size == (kept, kept)
         if size == (32, 32):
             assert np.array_equal(np.asarray(picture), np.asarray(Image.open(path)))

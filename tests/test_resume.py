@@ -97,7 +97,6 @@ def test_resume_begins_where_there_is_nothing_and_goes_on_where_there_is_somethi
         ([], "--resume goes on with it"),
         (["--resume", "--top-k", "2"], "another model or other options"),
         (["--resume", "--model", "tutorial"], "another model or other options"),
-        (["--resume", "--overwrite"], "choose one"),
     ],
 )
 def test_what_an_interrupted_run_left_is_not_touched_by_other_runs(
@@ -109,15 +108,41 @@ def test_what_an_interrupted_run_left_is_not_touched_by_other_runs(
     assert contents(output.parent) == before
 
 
-def test_a_complete_result_is_not_touched(good: list[Path], output: Path) -> None:
-    """With --resume that is no error: a loop until the command succeeds must end."""
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_what_is_no_result_of_the_command_is_not_touched(good: list[Path], output: Path, resume: list[str]) -> None:
     output.write_text("precious")
-    words = (good[0], *MODEL, "--output", output)
-    assert_fails_cleanly(infer(*words), USAGE, "exists: --overwrite replaces it")
-    result = infer(*words, "--resume")
-    assert result.returncode == OK
-    assert "is complete: there is nothing to resume" in result.stderr
+    assert_fails_cleanly(infer(good[0], *MODEL, "--output", output, *resume), USAGE, "--overwrite replaces it")
     assert contents(output.parent) == {output.name: b"precious"}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_complete_result_is_resumed_by_looking_at_it(images: Path, output: Path, suffix: str) -> None:
+    """The status is the same again, and a report can be made of it; other images are refused."""
+    output = output.with_suffix(suffix)
+    words = (*MODEL, "--output", output, "--top-k", 2)
+    assert infer(images, *words).returncode == SOME_FAILED
+    before = output.read_bytes()
+    result = infer(images, *words, "--resume", "--report", output.with_suffix(".html"))
+    assert result.returncode == SOME_FAILED
+    assert "is complete" in result.stderr
+    assert "200 images, 6 failed" in result.stderr
+    assert "194 images" in output.with_suffix(".html").read_text()
+    for paths, part in (((images, images), "is complete without"), ((images / "part 0",), "now there is none")):
+        assert_fails_cleanly(infer(*paths, *words, "--resume"), USAGE, part)
+    assert contents(output.parent).keys() == {output.name, "out.html"}
+    assert output.read_bytes() == before
+
+
+def test_a_run_that_was_to_overwrite_can_be_resumed(images: Path, output: Path, undisturbed: bytes) -> None:
+    output.write_text("old")
+    words = (images, *MODEL, "--output", output)
+    result = infer(*words, "--overwrite", "--strict", "--batch-size", 4)
+    assert result.returncode == FATAL
+    assert "--resume --overwrite goes on" in result.stderr
+    assert output.read_text() == "old"
+    assert_fails_cleanly(infer(*words, "--resume", "--batch-size", 4), USAGE, "--resume --overwrite")
+    assert infer(*words, "--resume", "--overwrite", "--batch-size", 4).returncode == SOME_FAILED
+    assert contents(output.parent) == {output.name: undisturbed}
 
 
 def test_overwrite_replaces_results_and_what_was_left(images: Path, output: Path, undisturbed: bytes) -> None:
@@ -223,7 +248,6 @@ def test_a_file_is_written_by_one_at_a_time(output: Path) -> None:
     with OutputFile(output, 1, "a", 4, overwrite=True).open() as (finished, rows):
         assert not list(finished)
         rows.add(one)
-        rows.flush()
         for other in (*others[:2], others[3], late):
             with pytest.raises(UsageError, match="being written by another process"), other.open():
                 pass

@@ -4,7 +4,8 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -104,7 +105,7 @@ class Classifier:
         self.batch_size = self._session.provider.batch_size
         self.metadata = dict(self._session.session.get_modelmeta().custom_metadata_map)
         self.input_size, classes = _interface(self._session.session, self.model_path)
-        self.labels = _labels(self.metadata, classes, self.model_path) if labels is None else tuple(labels)
+        self.labels = _labels(self.metadata, classes, self.model_path) if labels is None else _given(labels, classes)
         self._try()
         self.threads = usable_processors()
         self._process = os.getpid()
@@ -129,6 +130,16 @@ class Classifier:
         if os.getpid() != self._process:
             raise UsageError("the classifier was made in another process: make one in each")
 
+    @contextmanager
+    def _while_open(self) -> Iterator[None]:
+        """For what ends in errors of the thread pool when another thread closes the classifier."""
+        self._require_open()
+        try:
+            yield
+        except (CancelledError, RuntimeError):
+            self._require_open()
+            raise
+
     def _try(self) -> None:
         """Classify one grey image: what is wrong with a model shows before there is work to lose."""
         grey = np.full((1, self.input_size, self.input_size, 3), 128, np.uint8)
@@ -148,15 +159,16 @@ class Classifier:
             UsageError: the batch has another shape or type, or the classifier is closed.
             InferenceError: the model failed, for want of memory, say.
         """
-        self._require_open()
         if batch.dtype != np.uint8 or batch.shape[1:] != (self.input_size, self.input_size, 3):
             wanted = f"uint8 [N, {self.input_size}, {self.input_size}, 3]"
             raise UsageError(f"a batch must be {wanted}, not {batch.dtype} {list(batch.shape)}")
         size = min(self._session.provider.batch_size, -(-len(batch) // self.threads))
         if len(batch) <= max(1, size) or self._session.provider.graph:
+            self._require_open()
             return self._run(batch)
         parts = [batch[start : start + size] for start in range(0, len(batch), size)]
-        return np.concatenate(list(self._pool.map(self._run, parts)))
+        with self._while_open():
+            return np.concatenate(list(self._pool.map(self._run, parts)))
 
     def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         probabilities = self._session.probabilities(batch)
@@ -192,16 +204,19 @@ class Classifier:
         pending: deque[Future[list[Prediction]]] = deque()
         try:
             for batch in batches:
-                self._require_open()
-                pending.append(self._pool.submit(self._classify_batch, batch))
+                with self._while_open():
+                    pending.append(self._pool.submit(self._classify_batch, batch))
                 if len(pending) > 2 * self.threads:
-                    yield from pending.popleft().result()
+                    yield from self._result(pending.popleft())
             while pending:
-                self._require_open()
-                yield from pending.popleft().result()
+                yield from self._result(pending.popleft())
         finally:
             for future in pending:
                 future.cancel()
+
+    def _result(self, future: Future[list[Prediction]]) -> list[Prediction]:
+        with self._while_open():
+            return future.result()
 
     def _classify_batch(self, paths: list[str]) -> list[Prediction]:
         decoded: list[NDArray[np.uint8]] = []
@@ -263,7 +278,7 @@ def _labels(metadata: Mapping[str, str], classes: int | None, path: Path) -> tup
         labels = json.loads(metadata.get("labels", ""))
     except (ValueError, RecursionError):
         labels = None
-    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+    if not isinstance(labels, list) or not _are_labels(labels):
         raise ModelError(
             f"{path}: its metadata has no labels, a JSON list of names: export it with export/to_onnx.py, or name them "
             "by --labels"
@@ -271,3 +286,16 @@ def _labels(metadata: Mapping[str, str], classes: int | None, path: Path) -> tup
     if classes not in (None, len(labels)):
         raise ModelError(f"{path}: its metadata has {len(labels)} labels for {classes} classes")
     return tuple(labels)
+
+
+def _given(labels: Sequence[str], classes: int | None) -> tuple[str, ...]:
+    """Labels that replace those of a model with so many classes."""
+    if isinstance(labels, str) or not _are_labels(labels):
+        raise UsageError(f"labels must be a list of names that can be printed, not {labels!r}")
+    if classes not in (None, len(labels)):
+        raise UsageError(f"there are {len(labels)} labels for the {classes} classes of the model")
+    return tuple(labels)
+
+
+def _are_labels(labels: Sequence[object]) -> bool:
+    return bool(labels) and all(isinstance(label, str) and label.strip() and label.isprintable() for label in labels)

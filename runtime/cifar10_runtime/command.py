@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from cifar10_runtime.errors import InferenceError, UsageError
+from cifar10_runtime.errors import InferenceError, UsageError, printable
 
 EXIT_OK, EXIT_FATAL, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_SIGNAL = 0, 1, 2, 3, 128
 
@@ -76,9 +76,15 @@ class Options:
     report: Path | None
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong like any other error, in one line."""
+        raise UsageError(f"{message}; --help explains the options")
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all options."""
-    result = argparse.ArgumentParser(
+    result = _Parser(
         "cifar10-infer",
         description=_DESCRIPTION,
         epilog=_EXIT_STATUS,
@@ -194,7 +200,7 @@ def _status(args: Sequence[str]) -> int:
 
             return EXIT_OK if examine() else EXIT_FATAL
         options = parser().parse_args(args)
-        if options.__dict__.pop("version"):
+        if vars(options).pop("version"):
             from cifar10_runtime.doctor import version_of
 
             print(f"cifar10-infer {version_of('cifar10-zoo')}")
@@ -202,8 +208,8 @@ def _status(args: Sequence[str]) -> int:
         from cifar10_runtime.run import run
 
         return run(Options(**vars(options) | {"paths": tuple(options.paths)}))
-    except SystemExit as end:  # argparse has said what is wrong
-        return int(end.code or 0)
+    except SystemExit:  # argparse has shown the help
+        return EXIT_OK
     except UsageError as error:
         return _fail(error, EXIT_USAGE)
     except BrokenPipeError:  # the reader of our output has seen enough
@@ -216,9 +222,5 @@ def _status(args: Sequence[str]) -> int:
 
 
 def _fail(error: BaseException, status: int) -> int:
-    message = str(error) or type(error).__name__
-    message = "".join(
-        char if char.isprintable() else repr(char)[1:-1] for char in message
-    )  # names can have line breaks
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(str(error)) or type(error).__name__}", file=sys.stderr)  # names can have line breaks
     return status

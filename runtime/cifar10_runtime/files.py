@@ -1,5 +1,6 @@
 """Image files: which ones the arguments of a command mean."""
 
+import codecs
 import glob
 import os
 import sys
@@ -49,6 +50,8 @@ def listed(name: str) -> Iterator[str]:
 def _entries(file: BufferedReader, name: str) -> Iterator[str]:
     separator, rest = b"", b""
     with file:
+        if file.peek(3)[:3] == codecs.BOM_UTF8:
+            file.read(3)
         while more := file.read1(_LONGEST_PATH):
             rest += more
             separator = separator or next((end for end in (b"\0", b"\n") if end in rest), b"")
@@ -69,7 +72,7 @@ def _meaning(path: str) -> Iterable[str]:
     if os.path.lexists(path):
         return [path]
     try:
-        matches = [match for match in sorted(glob.glob(path, recursive=True)) if _is_wanted(match)]
+        matches = [match for match in sorted(glob.glob(path, recursive=True)) if _is_wanted(match, path)]
     except ValueError:  # a NUL character
         matches = []
     if not matches:
@@ -77,8 +80,22 @@ def _meaning(path: str) -> Iterable[str]:
     return dict.fromkeys(chain.from_iterable(map(_meaning, matches)))  # a pattern can match a folder and its files
 
 
-def _is_wanted(match: str) -> bool:
-    return os.path.isdir(match) or _has_known_suffix(match)
+def _is_wanted(match: str, pattern: str) -> bool:
+    if not os.path.isdir(match) and not _has_known_suffix(match):
+        return False
+    before, stars, _ = pattern.partition("**")
+    return not stars or not _has_link(match, len(os.path.dirname(before)))
+
+
+def _has_link(path: str, start: int) -> bool:
+    """Whether a folder of ``path``, or ``path`` as a folder, is a link, of those that end behind ``start``."""
+    while len(path) > start:
+        if os.path.islink(path) and os.path.isdir(path):
+            return True
+        path, before = os.path.dirname(path), path
+        if path == before:
+            break
+    return False
 
 
 def _walk(folder: str) -> Iterator[str]:

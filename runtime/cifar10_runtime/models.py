@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def find_model(model: str | Path, layout: str) -> tuple[Path, str]:
         files = entry["files"]
         file = files.get(layout, next(iter(files.values())))
         return FOLDER / str(file["name"]), str(file["sha256"])
-    if Path(model).is_file():
+    if os.path.isfile(model):
         return Path(model), ""
     raise ModelError(f"model {model} is neither a file nor a model that ships with the package ({', '.join(models)})")
 

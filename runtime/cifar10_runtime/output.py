@@ -11,18 +11,25 @@ import select
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from cifar10_runtime.classifier import Prediction
 from cifar10_runtime.errors import OutputError, UsageError
-from cifar10_runtime.rows import FORMATS, Csv, Format, JsonLines, columns
+from cifar10_runtime.rows import FORMATS, Csv, Format, JsonLines, columns, prediction_of
 
 SUFFIXES = (*(f".{name}" for name in FORMATS), ".parquet")
 """What the name of an output file may end in."""
 ID_DIGITS = 8
 """Hexadecimal digits of the id."""
 _BYTES_A_WRITE: int = getattr(select, "PIPE_BUF", 512)  # what a pipe takes whole or not at all
-_ROWS_A_GROUP = 16_384
+_ROWS_A_GROUP, _BYTES_A_GROUP = 16_384, 1 << 20
+
+
+class Sink(Protocol):
+    """Where predictions go."""
+
+    def add(self, prediction: Prediction) -> None:
+        """Take one."""
 
 
 class Rows:
@@ -55,16 +62,6 @@ class Rows:
             raise
 
 
-def is_complete(name: Path) -> bool:
-    """Whether the file ``name`` is there, and nothing that an interrupted run left of it."""
-    return name.is_file() and not any(name.parent.glob(_partials(name, ID_DIGITS)))
-
-
-def _partials(name: Path, digits: int) -> str:
-    """A pattern for what interrupted runs leave."""
-    return f"{glob.escape(name.name)}.{'[0-9a-f]' * digits}.partial"
-
-
 @contextmanager
 def to_stream(file: IO[bytes], layout: Format) -> Iterator[Rows]:
     """Rows for ``file``, header included; those that were added get there, whatever ends the block."""
@@ -83,6 +80,17 @@ def _flushed(rows: Rows) -> Iterator[Rows]:
         rows.flush()
         raise
     rows.flush()
+
+
+class _NoMoreRows:
+    """Rows of a file that is complete."""
+
+    def __init__(self, name: Path) -> None:
+        self._name = name
+
+    def add(self, prediction: Prediction) -> None:
+        """Refuse a row."""
+        raise UsageError(f"--resume: {self._name} is complete without {prediction.path}: begin anew with --overwrite")
 
 
 class OutputFile:
@@ -107,16 +115,17 @@ class OutputFile:
         self._top_k = top_k
         self._batch_size = batch_size
         self._layout = _layout_of(name, top_k)
-        if not name.parent.is_dir():
-            raise UsageError(f"--output {name}: the folder {name.parent} does not exist")
-        if name.exists() and not name.is_file():
-            raise UsageError(f"--output {name} exists and is not a regular file")
-        self._path = name.resolve()  # a link stays a link
+        self._path = _place_of(name)
         self._partial = self._path.with_name(f"{self._path.name}.{identity}.partial")
+        self._partials = f"{glob.escape(self._path.name)}.{'[0-9a-f]' * len(identity)}.partial"
         self._resumes, self._overwrites = resume, overwrite
-        self._partials = _partials(self._path, len(identity))
         if not overwrite:
             self._require_room()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is nothing left to resume."""
+        return self._resumes and not self._overwrites and self._path.exists() and not self._partial.exists()
 
     def _others(self) -> list[Path]:
         """What interrupted runs of other identities left."""
@@ -124,32 +133,45 @@ class OutputFile:
 
     def _require_room(self) -> None:
         """Nothing is lost by a second run that was not meant to replace the first."""
-        self._require_no_result()
+        others = self._others()
+        for path in (self._partial, *others):
+            if path.exists():
+                with _lock(path, self._name):  # or else it is not of an interrupted run
+                    pass
+        if others:
+            raise UsageError(
+                f"--output {self._name}: {others[0]} was left by a run with another model or other options: resume "
+                "with the same, or --overwrite"
+            )
+        if not self.is_complete:
+            self._require_no_result()
         if self._partial.exists() and not self._resumes:
             raise UsageError(
                 f"--output {self._name}: a run was interrupted and left {self._partial}: --resume goes on with it, "
                 "--overwrite begins anew"
             )
-        if others := self._others():
-            raise UsageError(
-                f"--output {self._name}: {others[0]} was left by a run with another model or other options: resume "
-                "with the same, or --overwrite"
-            )
 
     def _require_no_result(self) -> None:
         if self._path.exists():
-            raise UsageError(f"--output {self._name} exists: --overwrite replaces it")
+            also = (
+                "--resume --overwrite goes on with the run that was to replace it, " if self._partial.exists() else ""
+            )
+            raise UsageError(f"--output {self._name} exists: {also}--overwrite replaces it")
 
     @contextmanager
-    def open(self) -> Iterator["tuple[Iterator[Prediction], Rows]"]:
+    def open(self) -> Iterator[tuple[Iterator[Prediction], Sink]]:
         """The predictions that are there already, to be taken first, and rows for all others.
 
         At the end of the block the file is complete. If an error ends it, the rows are kept for another run to resume.
+        Of a file that is complete already, all predictions are there, and there is no room for others.
 
         Raises:
             UsageError: another process is writing the file.
             OutputError: it cannot be written.
         """
+        if self.is_complete:
+            yield self._rows_of_result(), _NoMoreRows(self._name)
+            return
         try:
             with self._locked():
                 with (
@@ -185,7 +207,23 @@ class OutputFile:
 
     def left(self) -> str:
         """A hint for whoever's run was interrupted, empty if it left nothing."""
-        return f"the rows so far are in {self._partial}: --resume goes on from there" if self._partial.exists() else ""
+        if not self._partial.exists():
+            return ""
+        options = "--resume --overwrite" if self._path.exists() else "--resume"
+        return f"the rows so far are in {self._partial}: {options} goes on from there"
+
+    def _rows_of_result(self) -> Iterator[Prediction]:
+        if self._path.suffix.lower() == ".parquet":
+            _, parquet = _import_parquet()
+            for batch in parquet.ParquetFile(self._path).iter_batches(_ROWS_A_GROUP):
+                yield from (prediction_of(list(row.values())) for row in batch.to_pylist())
+            return
+        with open(self._path, "rb") as file:
+            header = self._layout.header()
+            if file.read(len(header)) != header:
+                raise UsageError(f"--output {self._name} has other columns: --overwrite replaces it")
+            for prediction, _ in self._layout.read(file):
+                yield prediction
 
     def _finished(self, file: IO[bytes]) -> Iterator[Prediction]:
         """The rows of whole batches, since those of a batch are computed together; cuts off all others."""
@@ -223,7 +261,7 @@ class OutputFile:
         temporary = self._partial.with_suffix(".tmp")
         try:
             with open(self._partial, "rb") as source, parquet.ParquetWriter(temporary, schema) as writer:
-                while lines := source.readlines(_ROWS_A_GROUP * 100):
+                while lines := source.readlines(_BYTES_A_GROUP):
                     writer.write_table(pa.Table.from_pylist([_valid(line) for line in lines], schema))
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
@@ -231,6 +269,18 @@ class OutputFile:
         finally:
             temporary.unlink(missing_ok=True)
         self._partial.unlink()
+
+
+def _place_of(name: Path) -> Path:
+    """Where a file of that name will be; a link stays a link."""
+    try:
+        if not name.parent.is_dir():
+            raise UsageError(f"--output {name}: the folder {name.parent} does not exist")
+        if name.exists() and not name.is_file():
+            raise UsageError(f"--output {name} exists and is not a regular file")
+        return name.resolve()
+    except (OSError, RuntimeError) as error:  # too long a name, a link to itself
+        raise UsageError(f"--output {name}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _valid(line: bytes) -> dict[str, Any]:

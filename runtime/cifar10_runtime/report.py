@@ -19,7 +19,7 @@ from PIL import Image
 
 from cifar10_runtime import images
 from cifar10_runtime.classifier import Prediction
-from cifar10_runtime.errors import ImageError
+from cifar10_runtime.errors import ImageError, printable
 
 BINS = 20  # bars of the histogram of confidence
 GALLERY = 48  # pictures of mistakes, and of doubts
@@ -38,9 +38,13 @@ class Report:
 
     Args:
         labels: the classes of the model, in its order.
+        background: as in ``images.decode``, and so is ``max_pixels``.
     """
 
-    def __init__(self, labels: Sequence[str]) -> None:
+    def __init__(
+        self, labels: Sequence[str], background: str = images.BACKGROUND, max_pixels: int = images.MAX_PIXELS
+    ) -> None:
+        self._background, self._max_pixels = background, max_pixels
         self._labels = dict.fromkeys(labels)
         self._sample_size = min(24, max(4, 480 // max(1, len(self._labels))))
         self._random = random.Random(0)
@@ -203,8 +207,28 @@ class Report:
         )
         note = f'<span class="wrong">true: {_text(truth)}</span>' if wrong else ""
         name = f'<span class="name">{_text(os.path.basename(prediction.path))}</span>'
-        figure = f"<figure>{_picture(prediction.path)}<figcaption>{choices}{note}{name}</figcaption></figure>"
+        figure = f"<figure>{self._picture(prediction.path)}<figcaption>{choices}{note}{name}</figcaption></figure>"
         return f'<li{" class=mistake" if wrong else ""} title="{_text(prediction.path)}">{figure}</li>\n'
+
+    def _picture(self, path: str) -> str:
+        """The middle square of an image; an empty frame where it can no longer be read."""
+        name = _text(os.path.basename(path))
+        try:
+            data = base64.b64encode(self._thumbnail(path)).decode("ascii")
+        except (ImageError, OSError, Image.DecompressionBombError):
+            return f'<span class="frame" role="img" aria-label="{name}, no longer readable"></span>'
+        return f'<img src="data:image/webp;base64,{data}" alt="{name}" width="{THUMBNAIL}" height="{THUMBNAIL}">'
+
+    def _thumbnail(self, path: str) -> bytes:
+        """A WebP file; images as small as CIFAR-10's keep every pixel."""
+        pixels = images.decode(path, THUMBNAIL, self._background, self._max_pixels)
+        with Image.open(path, formats=images.FORMATS) as image:
+            side = min(THUMBNAIL, *image.size)
+        if side < THUMBNAIL:
+            pixels = images.decode(path, side, self._background, self._max_pixels)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "WEBP", quality=80, lossless=side <= THUMBNAIL // 2)
+        return file.getvalue()
 
     def _failure_table(self) -> str:
         row = '<tr><th scope="row">{}</th><td>{}</td></tr>'
@@ -232,33 +256,11 @@ def _folder(prediction: Prediction) -> str:
     return os.path.basename(os.path.dirname(prediction.path))
 
 
-def _picture(path: str) -> str:
-    """The middle square of an image; an empty frame where it can no longer be read."""
-    name = _text(os.path.basename(path))
-    try:
-        data = base64.b64encode(_thumbnail(path)).decode("ascii")
-    except (ImageError, OSError, Image.DecompressionBombError):
-        return f'<span class="frame" role="img" aria-label="{name}, no longer readable"></span>'
-    return f'<img src="data:image/webp;base64,{data}" alt="{name}" width="{THUMBNAIL}" height="{THUMBNAIL}">'
-
-
-def _thumbnail(path: str) -> bytes:
-    """A WebP file; images as small as CIFAR-10's keep every pixel."""
-    pixels = images.decode(path, THUMBNAIL)
-    with Image.open(path, formats=images.FORMATS) as image:
-        side = min(image.size)
-    if side < THUMBNAIL:
-        pixels = images.decode(path, side)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "WEBP", quality=80, lossless=side <= THUMBNAIL // 2)
-    return file.getvalue()
-
-
 def _text(text: str) -> str:
     """Any text as HTML: not too long, and what cannot be printed or encoded as backslash escapes."""
     if len(text) > TEXT:
         text = f"{text[: TEXT // 2]}…{text[-TEXT // 2 :]}"
-    return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text))
+    return escape(printable(text))
 
 
 def _count(number: int, noun: str) -> str:

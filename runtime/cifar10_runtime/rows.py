@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from cifar10_runtime.classifier import Prediction
+from cifar10_runtime.errors import printable
 
 Value = str | float | None
 
@@ -25,8 +26,8 @@ def values(prediction: Prediction, top_k: int) -> list[Value]:
     return [prediction.path, *best[:2], prediction.error or None, *best[2:]]
 
 
-def _prediction(cells: Sequence[Value]) -> Prediction:
-    """The other way; its ranking ends after the labels that are in the row."""
+def prediction_of(cells: Sequence[Value]) -> Prediction:
+    """The prediction of a row: the other way, with a ranking that ends after the labels of the row."""
     path, label, probability, error, *more = cells
     if error:
         return Prediction(str(path), (), str(error))
@@ -66,7 +67,7 @@ class Csv:
 
         try:
             for cells in csv.reader(lines(), strict=True):
-                yield _prediction(cells), consumed
+                yield prediction_of(cells), consumed
         except (csv.Error, ValueError):  # a row that was cut off
             return
 
@@ -98,7 +99,7 @@ class JsonLines:
         while (line := file.readline()).endswith(b"\n"):
             consumed += len(line)
             try:
-                yield _prediction(list(json.loads(line).values())), consumed
+                yield prediction_of(list(json.loads(line).values())), consumed
             except (ValueError, TypeError, AttributeError):
                 return
 
@@ -114,10 +115,10 @@ class Table:
         return b""
 
     def row(self, prediction: Prediction) -> bytes:
-        """A line; a path of any bytes can be shown on a terminal of any encoding."""
+        """A line."""
         best = [f"{label:<12}{probability:7.2%}" for label, probability in prediction.ranking[: self._top_k]]
-        line = "  ".join([*best, prediction.path] if best else [f"error: {prediction.error}", prediction.path])
-        return line.encode("utf-8", "backslashreplace") + b"\n"
+        line = "  ".join([*(best or [f"error: {prediction.error}"]), prediction.path])
+        return printable(line).encode() + b"\n"
 
 
 FORMATS: dict[str, type[Csv] | type[JsonLines]] = {"csv": Csv, "jsonl": JsonLines}

@@ -20,9 +20,9 @@ from PIL import Image
 from cifar10_runtime import files
 from cifar10_runtime.classifier import LARGEST_BATCH, Classifier, Prediction
 from cifar10_runtime.command import EXIT_OK, EXIT_SOME_FAILED, Options, Stopped, on_signals, stop_at_once
-from cifar10_runtime.errors import ModelError, OutputError, TooManyFailures, UsageError
+from cifar10_runtime.errors import ModelError, OutputError, TooManyFailures, UsageError, printable
 from cifar10_runtime.models import bundled
-from cifar10_runtime.output import ID_DIGITS, OutputFile, Rows, is_complete, to_stream
+from cifar10_runtime.output import ID_DIGITS, OutputFile, Sink, to_stream
 from cifar10_runtime.rows import FORMATS, Table
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 def run(options: Options) -> int:
     """Classify what ``options`` say and return the exit status."""
     _check(options)
-    if options.resume and is_complete(Path(str(options.output))):  # as a loop until all is done finds it in the end
-        print(f"{options.output} is complete: there is nothing to resume", file=sys.stderr)
-        return EXIT_OK
     paths = _paths(options)
     warnings.filterwarnings("ignore", module="PIL")  # what matters is in the rows
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels is the limit
@@ -42,11 +39,12 @@ def run(options: Options) -> int:
     if not 1 <= options.top_k <= len(classifier.labels):
         raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")
     tally = _Tally(classifier.labels)
-    report = _new_report(classifier.labels) if options.report else None
+    report = _new_report(options, classifier.labels) if options.report else None
     start = time.perf_counter()
     with _destination(options, classifier) as (finished, rows):
         for prediction in _checked(finished, paths):
             tally.add(prediction)
+            _check_failures(tally, prediction, options)
             if report:
                 report.add(prediction)
         before = tally.images
@@ -81,17 +79,24 @@ def _check(options: Options) -> None:
     to_file = options.output not in (None, "-")
     if options.resume and not to_file:
         raise UsageError("--resume needs the file that was interrupted: name it by --output")
-    if options.resume and options.overwrite:
-        raise UsageError("--resume goes on with what --overwrite begins anew: choose one")
     if options.format and to_file:
         raise UsageError("--format is for stdout; the name of --output says the format of a file")
     if not to_file and sys.stdout is None:
         raise UsageError("stdout is closed: name a file by --output")
     if report := options.report:
-        if not report.parent.is_dir():
-            raise UsageError(f"--report {report}: the folder {report.parent} does not exist")
-        if report.exists() and not (report.is_file() and (options.overwrite or options.resume)):
-            raise UsageError(f"--report {report} exists: --overwrite replaces it")
+        _check_report(report, options)
+
+
+def _check_report(report: Path, options: Options) -> None:
+    """It is written last, when it would be a pity if it could not be."""
+    if report.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--report {report}: the name must end in .html")
+    if not os.access(report.parent, os.W_OK):
+        raise UsageError(f"--report {report}: there is no folder {report.parent} that can be written to")
+    if report.exists() and not report.is_file():
+        raise UsageError(f"--report {report} exists and is not a regular file")
+    if report.exists() and not options.overwrite:
+        raise UsageError(f"--report {report} exists: --overwrite replaces it")
 
 
 def _paths(options: Options) -> Iterator[str]:
@@ -113,33 +118,40 @@ def _classifier(options: Options) -> Classifier:
 
 def _try_elsewhere(options: Options) -> None:
     """Open a model of unknown origin in a process of its own first: there are files that crash ONNX Runtime."""
-    code = "import sys; from cifar10_runtime import Classifier; Classifier(*sys.argv[1:])"
-    words = [sys.executable, "-c", code, options.model, options.device]
+    code = "import sys; from cifar10_runtime.run import try_model; try_model(*sys.argv[1:])"
+    words = [sys.executable, "-P", "-c", code, options.model, options.device, str(options.labels or "")]
     status = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode
     if status < 0:  # its errors are this process's as well
         raise ModelError(f"{options.model} crashes ONNX Runtime ({signal.Signals(-status).name}): export it again")
 
 
+def try_model(model: str, device: str, labels: str) -> None:
+    """What that process does."""
+    Classifier(model, device, labels=_labels(Path(labels)) if labels else None)
+
+
 def _labels(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8")
-        labels = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
+        text = path.read_text(encoding="utf-8-sig").strip()
+        labels = json.loads(text) if text.startswith(("[", "{")) else [line.strip() for line in text.splitlines()]
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "neither one name a line nor a JSON list"
         raise UsageError(f"--labels {path}: {reason}") from None
-    if not labels or not all(isinstance(label, str) and label.strip() for label in labels):
+    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) and label for label in labels):
         raise UsageError(f"--labels {path}: there must be a name for each class, one a line or as a JSON list")
     return labels
 
 
 @contextmanager
-def _destination(options: Options, classifier: Classifier) -> Iterator[tuple[Iterable[Prediction], Rows]]:
+def _destination(options: Options, classifier: Classifier) -> Iterator[tuple[Iterable[Prediction], Sink]]:
     """Predictions that are there from an earlier run, and where all others go."""
     if options.output not in (None, "-"):
         identity, batch_size = _identity(options, classifier), options.batch_size or classifier.batch_size
         file = OutputFile(
             Path(str(options.output)), options.top_k, identity, batch_size, options.resume, options.overwrite
         )
+        if file.is_complete:
+            print(f"{options.output} is complete: there is nothing left to classify", file=sys.stderr)
         try:
             with _signals_raise(), file.open() as destination:
                 yield destination
@@ -181,7 +193,7 @@ def _checked(finished: Iterable[Prediction], paths: Iterator[str]) -> Iterator[P
     """What was classified earlier, taken from ``paths``."""
     for prediction in finished:
         path = next(paths, None)
-        if path != prediction.path:
+        if path is None or prediction.path not in (path, path.encode("utf-8", "backslashreplace").decode()):  # Parquet
             raise UsageError(
                 f"--resume: the images have changed: there was {prediction.path}, now there is {path or 'none'}; begin "
                 "anew with --overwrite instead of --resume"
@@ -191,7 +203,7 @@ def _checked(finished: Iterable[Prediction], paths: Iterator[str]) -> Iterator[P
 
 def _check_failures(tally: "_Tally", prediction: Prediction, options: Options) -> None:
     most = 0 if options.strict else options.max_failures
-    if most is not None and tally.failed > most:
+    if prediction.error and most is not None and tally.failed > most:
         option = "--strict" if options.strict else f"--max-failures {most}"
         raise TooManyFailures(f"{prediction.path}: {prediction.error} ({option})")
 
@@ -209,7 +221,7 @@ def _with_progress_bar(predictions: Iterable[Prediction], options: Options) -> I
 
 def _facts(options: Options, classifier: Classifier, rate: float) -> dict[str, str]:
     about = classifier.metadata
-    trained = f"({about.get('dataset', 'unknown data')}, step {about.get('step', 'unknown')})"
+    trained = printable(f"({about.get('dataset', 'unknown data')}, step {about.get('step', 'unknown')})")
     return {
         "Speed": f"{rate:.0f} images/s",
         "Device": classifier.device,
@@ -217,13 +229,14 @@ def _facts(options: Options, classifier: Classifier, rate: float) -> dict[str, s
     }
 
 
-def _new_report(labels: tuple[str, ...]) -> "Report":
+def _new_report(options: Options, labels: tuple[str, ...]) -> "Report":
     from cifar10_runtime.report import Report  # late, like the bar
 
-    return Report(labels)
+    return Report(labels, options.background, options.max_pixels)
 
 
 def _write_report(path: Path, page: str) -> None:
+    path = path.resolve()  # a link stays a link
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with _signals_raise():

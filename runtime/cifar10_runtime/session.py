@@ -223,6 +223,7 @@ def import_onnxruntime() -> Any:
         raise DeviceError(
             "ONNX Runtime is not installed; pip install onnxruntime, or 'onnxruntime-gpu[cuda,cudnn]' for NVIDIA GPUs"
         ) from None
+    onnxruntime.disable_telemetry_events()
     return onnxruntime
 
 
