@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -217,13 +218,15 @@ def import_onnxruntime() -> Any:
     Raises:
         DeviceError: it is not installed.
     """
+    os.environ.setdefault(
+        "ORT_DISABLE_TELEMETRY", "1"
+    )  # it would tell its makers about sessions, and where it cannot, us
     try:
         import onnxruntime
     except ImportError:
         raise DeviceError(
             "ONNX Runtime is not installed; pip install onnxruntime, or 'onnxruntime-gpu[cuda,cudnn]' for NVIDIA GPUs"
         ) from None
-    onnxruntime.disable_telemetry_events()
     return onnxruntime
 
 
