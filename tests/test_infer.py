@@ -239,7 +239,7 @@ def test_the_shipped_models_have_the_accuracy_that_they_say_on_real_images(cifar
     data = dataset.load(cifar10_dir, "test")
     image_folders.write(data, tmp_path / "images")
     for name, words in (("fp32", ()), ("int8", ("--model", "int8")), ("tutorial", ("--model", "tutorial"))):
-        result = infer(tmp_path / "images", "--output", tmp_path / "out.csv", "--device", "cpu", *words)
+        result = infer(tmp_path / "images", "--output", tmp_path / "out.csv", "--overwrite", *words)
         assert result.returncode == 0, result.stderr
         said = bundled()[name]["test_accuracy"]
         assert f"accuracy {said:.4f} ({round(said * 10_000)} of 10000 images" in result.stderr
