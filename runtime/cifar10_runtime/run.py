@@ -40,20 +40,21 @@ def run(options: Options) -> int:
         raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")
     tally = _Tally(classifier.labels)
     report = _new_report(options, classifier.labels) if options.report else None
+
+    def take(prediction: Prediction) -> None:
+        tally.add(prediction)
+        if report:
+            report.add(prediction)
+        _check_failures(tally, prediction, options)
+
     start = time.perf_counter()
     with _destination(options, classifier) as (finished, rows):
         for prediction in _checked(finished, paths):
-            tally.add(prediction)
-            _check_failures(tally, prediction, options)
-            if report:
-                report.add(prediction)
+            take(prediction)
         before = tally.images
         for prediction in _with_progress_bar(classifier.classify(paths, options.batch_size), options):
-            tally.add(prediction)
-            _check_failures(tally, prediction, options)
+            take(prediction)
             rows.add(prediction)
-            if report:
-                report.add(prediction)
     rate = (tally.images - before) / (time.perf_counter() - start)
     facts = _facts(options, classifier, rate)
     print(f"{tally.summary()}, {facts['Speed']}, device {facts['Device']}, model {facts['Model']}", file=sys.stderr)
