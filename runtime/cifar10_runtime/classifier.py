@@ -40,6 +40,11 @@ class Prediction:
     """Why the image could not be read, else empty."""
 
     @property
+    def folder(self) -> str:
+        """The name of the folder that the file lies in."""
+        return os.path.basename(os.path.dirname(self.path))
+
+    @property
     def label(self) -> str:
         """The most probable label; empty where the image could not be read."""
         return self.ranking[0][0] if self.ranking else ""
@@ -278,7 +283,7 @@ def _labels(metadata: Mapping[str, str], classes: int | None, path: Path) -> tup
         labels = json.loads(metadata.get("labels", ""))
     except (ValueError, RecursionError):
         labels = None
-    if not isinstance(labels, list) or not _are_labels(labels):
+    if not isinstance(labels, list) or not are_labels(labels):
         raise ModelError(
             f"{path}: its metadata has no labels, a JSON list of names: export it with export/to_onnx.py, or name them "
             "by --labels"
@@ -290,12 +295,13 @@ def _labels(metadata: Mapping[str, str], classes: int | None, path: Path) -> tup
 
 def _given(labels: Sequence[str], classes: int | None) -> tuple[str, ...]:
     """Labels that replace those of a model with so many classes."""
-    if isinstance(labels, str) or not _are_labels(labels):
+    if isinstance(labels, str) or not are_labels(labels):
         raise UsageError(f"labels must be a list of names that can be printed, not {labels!r}")
     if classes not in (None, len(labels)):
         raise UsageError(f"there are {len(labels)} labels for the {classes} classes of the model")
     return tuple(labels)
 
 
-def _are_labels(labels: Sequence[object]) -> bool:
+def are_labels(labels: Sequence[object]) -> bool:
+    """Whether each is a name that can be printed, and there is one at least."""
     return bool(labels) and all(isinstance(label, str) and label.strip() and label.isprintable() for label in labels)

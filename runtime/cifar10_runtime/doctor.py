@@ -11,7 +11,7 @@ import numpy as np
 
 from cifar10_runtime.classifier import Classifier
 from cifar10_runtime.errors import InferenceError
-from cifar10_runtime.models import FOLDER, bundled, read_model
+from cifar10_runtime.models import DEFAULT_MODEL, FOLDER, bundled, find_model, read_model
 from cifar10_runtime.session import PROVIDERS, import_onnxruntime
 from cifar10_runtime.threads import cgroup_limit, usable_processors
 
@@ -99,7 +99,7 @@ def _self_test() -> Iterator[_Finding]:
     batch = np.random.default_rng(0).integers(0, 256, (256, 32, 32, 3), dtype=np.uint8)
     try:
         available = import_onnxruntime().get_available_providers()
-        with Classifier(FOLDER / "fp32-direct.onnx", device="cpu") as reference:
+        with Classifier(find_model(DEFAULT_MODEL, "direct")[0], device="cpu") as reference:
             expected = reference.probabilities(batch)
     except InferenceError as error:
         yield "self-test", str(error), False

@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol
 
 from cifar10_runtime.classifier import Prediction
 from cifar10_runtime.errors import OutputError, UsageError
-from cifar10_runtime.rows import FORMATS, Csv, Format, JsonLines, columns, prediction_of
+from cifar10_runtime.rows import FORMATS, Csv, Format, JsonLines, columns, prediction_of, valid_unicode
 
 SUFFIXES = (*(f".{name}" for name in FORMATS), ".parquet")
 """What the name of an output file may end in."""
@@ -286,7 +286,7 @@ def _place_of(name: Path) -> Path:
 def _valid(line: bytes) -> dict[str, Any]:
     """A row of JSON lines; Parquet has no place for names that are not UTF-8."""
     row: dict[str, Any] = json.loads(line)
-    row["path"] = row["path"].encode("utf-8", "backslashreplace").decode()
+    row["path"] = valid_unicode(row["path"])
     return row
 
 

@@ -76,7 +76,7 @@ class Report:
         self._predicted[label] += 1
         self._sample(label, prediction)
         _keep_greatest(self._doubts, -confidence, self._read, prediction)
-        truth = _folder(prediction)
+        truth = prediction.folder
         if truth in self._labels:
             self._confusion[truth, label] += 1
             self._in_folder[truth] += 1
@@ -199,7 +199,7 @@ class Report:
         return f"<p>A random sample of each predicted class.</p>{''.join(parts)}" if parts else ""
 
     def _tile(self, prediction: Prediction) -> str:
-        truth = _folder(prediction)
+        truth = prediction.folder
         wrong = truth in self._labels and truth != prediction.label
         choices = "".join(
             f'<span class="choice"><b>{_text(label)}</b> {probability:.1%}{_bar(probability, 1)}</span>'
@@ -249,11 +249,6 @@ def _keep_greatest(heap: _Heap, key: float, order: int, prediction: Prediction) 
 def _shortened(prediction: Prediction) -> Prediction:
     """The prediction with the two best labels: there may be thousands."""
     return Prediction(prediction.path, tuple(prediction.ranking[:2]))
-
-
-def _folder(prediction: Prediction) -> str:
-    """The name of the folder that the file lies in."""
-    return os.path.basename(os.path.dirname(prediction.path))
 
 
 def _text(text: str) -> str:

@@ -12,6 +12,11 @@ from cifar10_runtime.errors import printable
 Value = str | float | None
 
 
+def valid_unicode(path: str) -> str:
+    """``path`` with escapes for bytes that are no UTF-8."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
 def columns(top_k: int) -> list[str]:
     """path, label, probability, error, then label_2, probability_2, ... to ``top_k``."""
     more = [f"{name}_{rank}" for rank in range(2, top_k + 1) for name in ("label", "probability")]

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from cifar10_runtime import files
-from cifar10_runtime.classifier import LARGEST_BATCH, Classifier, Prediction
+from cifar10_runtime.classifier import LARGEST_BATCH, Classifier, Prediction, are_labels
 from cifar10_runtime.command import EXIT_OK, EXIT_SOME_FAILED, Options, Stopped, on_signals, stop_at_once
 from cifar10_runtime.errors import ModelError, OutputError, TooManyFailures, UsageError, printable
 from cifar10_runtime.models import bundled
 from cifar10_runtime.output import ID_DIGITS, OutputFile, Sink, to_stream
-from cifar10_runtime.rows import FORMATS, Table
+from cifar10_runtime.rows import FORMATS, Table, valid_unicode
 
 if TYPE_CHECKING:
     from cifar10_runtime.report import Report
@@ -138,7 +138,7 @@ def _labels(path: Path) -> list[str]:
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "neither one name a line nor a JSON list"
         raise UsageError(f"--labels {path}: {reason}") from None
-    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) and label for label in labels):
+    if not isinstance(labels, list) or not are_labels(labels):
         raise UsageError(f"--labels {path}: there must be a name for each class, one a line or as a JSON list")
     return labels
 
@@ -194,7 +194,7 @@ def _checked(finished: Iterable[Prediction], paths: Iterator[str]) -> Iterator[P
     """What was classified earlier, taken from ``paths``."""
     for prediction in finished:
         path = next(paths, None)
-        if path is None or prediction.path not in (path, path.encode("utf-8", "backslashreplace").decode()):  # Parquet
+        if path is None or prediction.path not in (path, valid_unicode(path)):  # the latter in Parquet
             raise UsageError(
                 f"--resume: the images have changed: there was {prediction.path}, now there is {path or 'none'}; begin "
                 "anew with --overwrite instead of --resume"
@@ -275,8 +275,7 @@ class _Tally:
         if prediction.error:
             self.failed += 1
             return
-        folder = os.path.basename(os.path.dirname(prediction.path))
-        if folder in self.labels:
+        if (folder := prediction.folder) in self.labels:
             self.in_class_folders += 1
             self.correct += folder == prediction.label
 

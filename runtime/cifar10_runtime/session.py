@@ -218,9 +218,8 @@ def import_onnxruntime() -> Any:
     Raises:
         DeviceError: it is not installed.
     """
-    os.environ.setdefault(
-        "ORT_DISABLE_TELEMETRY", "1"
-    )  # it would tell its makers about sessions, and where it cannot, us
+    # It would tell its makers about sessions, and complain on stderr where it cannot.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError:
