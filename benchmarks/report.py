@@ -33,7 +33,7 @@ README = ROOT / "README.md"
 MEASURED = re.compile(r"(<!-- measured by make bench -->\n).*(<!-- end -->)", re.DOTALL)
 PLOT = RESULTS / "throughput.png"
 
-PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "imagecodecs", "simplejpeg", "pillow", "numpy")
+PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "kornia-rs", "simplejpeg", "pillow", "numpy")
 
 Run = list[dict[str, Any]]
 

@@ -1,6 +1,7 @@
 """Decoding: every kind of file gives the pixels that a viewer shows, or an error; fast or not makes no difference."""
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +153,17 @@ def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(tmp_path: Path) -> None:
     assert 0 < np.abs(decoded - full).max() <= 6
     turned = images.decode(str(tmp_path / "turned.jpg"), 32)
     assert np.abs(turned - np.rot90(full, -1)).max() <= 6
+
+
+@pytest.mark.parametrize("pillow_format", ["JPEG", "PNG"])
+def test_damaged_files_leave_the_interpreter_alone(tmp_path: Path, pillow_format: str) -> None:
+    """A decoder that gives back a reference to None too many for each of them ends the process after some thousands."""
+    content = io.BytesIO()
+    Image.effect_noise((32, 32), 90).convert("RGB").save(content, pillow_format)
+    path = tmp_path / "damaged"
+    path.write_bytes(content.getvalue()[:-100])
+    before = sys.getrefcount(None)
+    for _ in range(500):
+        with pytest.raises(ImageError):
+            images.decode(str(path), 32)
+    assert sys.getrefcount(None) > before - 250

@@ -15,7 +15,7 @@ from cifar10_runtime.models import DEFAULT_MODEL, FOLDER, bundled, find_model, r
 from cifar10_runtime.session import PROVIDERS, import_onnxruntime
 from cifar10_runtime.threads import cgroup_limit, usable_processors
 
-_PACKAGES = ("cifar10-zoo", "numpy", "pillow", "imagecodecs", "simplejpeg", "pyarrow")
+_PACKAGES = ("cifar10-zoo", "numpy", "pillow", "kornia-rs", "simplejpeg", "pyarrow")
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-training")
 _CUDA_LIBRARIES = ("cuda", "cudart", "cublas", "cudnn")
 _SECONDS = 1.0

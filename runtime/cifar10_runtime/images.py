@@ -13,9 +13,9 @@ import stat
 import struct
 from typing import IO
 
-import imagecodecs
 import numpy as np
 import simplejpeg
+from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError, _imaging
 
@@ -36,6 +36,10 @@ _FILTER = Image.Resampling.BICUBIC
 _ONE_READ = 1 << 16
 _IN_MEMORY = 1 << 26
 
+_PNG_COLORS = {0: "mono", 2: "rgb"}
+"""Colour types without palette and transparency."""
+_PLAIN_PIXELS = 1 << 20
+"""In a PNG file at most: the fast decoder is not prepared for want of memory."""
 _PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"tIME"}
 """Of a PNG file whose pixels are what they seem: no palette, transparency, animation, colour profile or orientation."""
 _PLAIN_MARKERS = {0xE0, 0xE2, 0xDB, 0xC0, 0xC2, 0xC4, 0xDD, 0xFE, 0xDA}
@@ -54,9 +58,8 @@ _UPRIGHT = {
 """What turns an image of each EXIF orientation upright."""
 _COLUMNS_REVERSED, _ROWS_REVERSED = (2, 3, 7, 8), (3, 4, 6, 7)
 
-# Of a damaged file libraries would speak on stderr, without its path. A program that sets up logging still hears.
-for _library in ("PIL", "imagecodecs"):
-    logging.getLogger(_library).addHandler(logging.NullHandler())
+# Of a damaged file Pillow would speak on stderr, without its path. A program that sets up logging still hears.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 with contextlib.suppress(AttributeError, OSError):  # where libtiff is no library of its own
     ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)  # Pillow has done so with its warnings
 
@@ -130,38 +133,43 @@ def _read(path: str) -> bytes | IO[bytes]:
 
 def _decode_plain(content: bytes, size: int, max_pixels: int) -> _Pixels | None:
     """RGB [H, W, 3] of a plain file, or None: Pillow has to look at it."""
+    if content[:2] == b"\xff\xd8":
+        return _decode_plain_jpeg(content) if _is_plain_jpeg(content, size, max_pixels) else None
+    return _decode_plain_png(content, max_pixels)
+
+
+def _decode_plain_jpeg(content: bytes) -> _Pixels | None:
     try:
-        if _is_plain_png(content, max_pixels):
-            pixels: _Pixels = imagecodecs.png_decode(content)
-            return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
-        if _is_plain_jpeg(content, size, max_pixels):
-            rgb: _Pixels = simplejpeg.decode_jpeg(content)
-            return rgb
-    except (imagecodecs.PngError, ValueError):  # damaged: Pillow knows what to say, or how to go on
-        pass
-    return None
+        rgb: _Pixels = simplejpeg.decode_jpeg(content)
+    except ValueError:  # damaged: Pillow knows what to say, or how to go on
+        return None
+    return rgb
 
 
-def _is_plain_png(content: bytes, max_pixels: int) -> bool:
-    """Whether it is a PNG file of 8-bit RGB or grey pixels and nothing that changes how they look."""
+def _decode_plain_png(content: bytes, max_pixels: int) -> _Pixels | None:
+    """RGB of a PNG file of 8-bit RGB or grey pixels and nothing that changes how they look."""
     if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR" or len(content) < 33:
-        return False
+        return None
     width, height, depth, color, _, _, interlaced = struct.unpack_from(">IIBBBBB", content, 16)
-    if depth != 8 or color not in (0, 2) or interlaced or not 0 < width * height <= max_pixels:
-        return False
+    if depth != 8 or color not in _PNG_COLORS or interlaced or not 0 < width * height <= min(max_pixels, _PLAIN_PIXELS):
+        return None
     start = 8
     while start < len(content):
         if content[start + 4 : start + 8] not in _PLAIN_CHUNKS:
-            return False
+            return None
         start += 12 + int.from_bytes(content[start : start + 4], "big")
-    return start == len(content)
+    if start != len(content):
+        return None
+    try:
+        pixels: _Pixels = decode_image_png_u8(content, (height, width), _PNG_COLORS[color])
+    except Exception:  # the only class of its errors; damaged, as above
+        return None
+    return pixels if color else np.repeat(pixels, 3, axis=2)
 
 
 def _is_plain_jpeg(content: bytes, size: int, max_pixels: int) -> bool:
     """Whether it is a grey or YCbCr JPEG file without EXIF, and too small to be decoded at a part of its size."""
     start = 2
-    if content[:2] != b"\xff\xd8":
-        return False
     while start + 10 <= len(content):
         marker, length = content[start + 1], int.from_bytes(content[start + 2 : start + 4], "big")
         if content[start] != 0xFF or marker not in _PLAIN_MARKERS:
