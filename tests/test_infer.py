@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import tyro
-from cifar10_runtime import Classifier, command, files, models, rows
+from cifar10_runtime import Classifier, command, files, models, on_ray, rows
 from cifar10_runtime.models import bundled
 from command_line import CIFAR10_INFER, ROOT, assert_fails_cleanly, infer, run
 from PIL import Image
@@ -359,15 +359,16 @@ def test_a_model_that_crashes_onnx_runtime_is_an_error(photo: Path, tmp_path: Pa
     assert_fails_cleanly(infer(photo, "--model", tmp_path / "crash.onnx", cwd=tmp_path), 1, "crash.onnx")
 
 
-def test_every_option_is_documented() -> None:
+@pytest.mark.parametrize(("module", "name"), [(command, "cifar10-infer"), (on_ray, "cifar10-infer-ray")])
+def test_every_option_is_documented(module: ModuleType, name: str) -> None:
     """In its own help, and on the page about the command."""
-    page = (ROOT / "docs" / "cifar10-infer.md").read_text(encoding="utf-8")
-    for action in command.parser()._actions:
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for action in module.parser()._actions:
         assert action.help
         for option in action.option_strings:
             if option.startswith("--"):
                 assert f"`{option}" in page or f" {option}" in page, option
-    for part in (*command.Options.__annotations__, *rows.columns(2)):
+    for part in (*module.Options.__annotations__, *rows.columns(2)):
         assert part.replace("_", "-") in page or part in page
 
 

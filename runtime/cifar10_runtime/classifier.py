@@ -70,9 +70,11 @@ class Classifier:
         background: what transparent pixels are laid on, as Pillow names colours: ``white``, ``#rrggbb``.
         max_pixels: width by height of the largest image to decode; a larger one is an error. Above 178,956,970 Pillow
             has a limit of its own, ``PIL.Image.MAX_IMAGE_PIXELS``.
+        threads: how many decode and, on a CPU, classify; None for as many as there are processors that this process may
+            use, which is right where no other process shares them.
 
     Raises:
-        UsageError: there is no such device or colour, the device knows no TF32, or ``max_pixels`` is below 1.
+        UsageError: there is no such device or colour, the device knows no TF32, or a number is below 1.
         DeviceError: ONNX Runtime is not installed, or the device cannot be used.
         ModelError: the model is missing, damaged or does not follow the contract.
     """
@@ -92,7 +94,7 @@ class Classifier:
     batch_size: int
     """Images that are classified together by default."""
     threads: int
-    """Threads that decode and, on a CPU, classify: as many as there are processors that this process may use."""
+    """Threads that decode and, on a CPU, classify."""
 
     def __init__(
         self,
@@ -102,8 +104,11 @@ class Classifier:
         labels: Sequence[str] | None = None,
         background: str = images.BACKGROUND,
         max_pixels: int = images.MAX_PIXELS,
+        threads: int | None = None,
     ) -> None:
         images.check_options(background, max_pixels)
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads must be 1 or more, not {threads}")
         self._background, self._max_pixels = background, max_pixels
         self._session, self.device = _open(model, device, tf32)
         self.model_path, self.model_sha256 = self._session.model, self._session.sha256
@@ -112,7 +117,7 @@ class Classifier:
         self.input_size, classes = _interface(self._session.session, self.model_path)
         self.labels = _labels(self.metadata, classes, self.model_path) if labels is None else _given(labels, classes)
         self._try()
-        self.threads = usable_processors()
+        self.threads = threads or usable_processors()
         self._process = os.getpid()
         self._closed = False
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cifar10")
@@ -196,15 +201,28 @@ class Classifier:
         Raises:
             UsageError: ``paths`` is a single path, or ``batch_size`` is none of 1 to ``LARGEST_BATCH``.
         """
-        self._require_open()
         if isinstance(paths, str | bytes | Path):
             raise UsageError(f"paths must be a list of paths, not {paths!r}")
+        return self._classify(((name, name) for name in map(_name, paths)), batch_size)
+
+    def classify_contents(
+        self, contents: Iterable[tuple[str, bytes | ImageError]], batch_size: int | None = None
+    ) -> Iterator[Prediction]:
+        """Like ``classify``, for files that are in memory: pairs of a path for the prediction and the whole content.
+
+        In place of a content may stand the ``ImageError`` that says why there is none.
+        """
+        return self._classify(contents, batch_size)
+
+    def _classify(self, named: Iterable[tuple[str, images.Source]], batch_size: int | None) -> Iterator[Prediction]:
+        self._require_open()
         if batch_size is not None and batch_size not in range(1, LARGEST_BATCH + 1):
             raise UsageError(f"batch_size must be between 1 and {LARGEST_BATCH}, not {batch_size}")
-        return self._classify_batches(paths, batch_size or self.batch_size)
+        return self._classify_batches(iter(named), batch_size or self.batch_size)
 
-    def _classify_batches(self, paths: Iterable[str | Path], batch_size: int) -> Iterator[Prediction]:
-        remaining = map(_name, paths)
+    def _classify_batches(
+        self, remaining: Iterator[tuple[str, images.Source]], batch_size: int
+    ) -> Iterator[Prediction]:
         batches = iter(lambda: list(islice(remaining, batch_size)), [])
         pending: deque[Future[list[Prediction]]] = deque()
         try:
@@ -223,19 +241,19 @@ class Classifier:
         with self._while_open():
             return future.result()
 
-    def _classify_batch(self, paths: list[str]) -> list[Prediction]:
+    def _classify_batch(self, named: list[tuple[str, images.Source]]) -> list[Prediction]:
         decoded: list[NDArray[np.uint8]] = []
         errors: dict[int, str] = {}
-        for index, path in enumerate(paths):
+        for index, (_, source) in enumerate(named):
             self._require_open()
             try:
-                decoded.append(images.decode(path, self.input_size, self._background, self._max_pixels))
+                decoded.append(images.decode(source, self.input_size, self._background, self._max_pixels))
             except ImageError as error:
                 errors[index] = str(error)
         rankings = iter(self._rankings(self._run(np.stack(decoded))) if decoded else ())
         return [
             Prediction(path, (), errors[index]) if index in errors else Prediction(path, next(rankings))
-            for index, path in enumerate(paths)
+            for index, (path, _) in enumerate(named)
         ]
 
     def _rankings(self, probabilities: NDArray[np.float32]) -> Iterator[tuple[tuple[str, float], ...]]:

@@ -27,7 +27,7 @@ Where the folders of the images are named after classes, the accuracy is printed
 
 cifar10-infer doctor checks the installation.
 """
-_EXIT_STATUS = """\
+EXIT_STATUS = """\
 exit status: 0 all classified, 3 some images could not be read (their rows have an error), 1 fatal error, 2 wrong usage,
 128 + N stopped by signal N.
 """
@@ -59,6 +59,7 @@ class Options:
 
     paths: tuple[str, ...]
     files_from: str | None
+    shard: tuple[int, int] | None
     model: str
     labels: Path | None
     device: str
@@ -76,7 +77,9 @@ class Options:
     report: Path | None
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser that raises what ``status_of`` prints."""
+
     def error(self, message: str) -> NoReturn:
         """Say what is wrong like any other error, in one line."""
         raise UsageError(f"{message}; --help explains the options")
@@ -84,10 +87,10 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all options."""
-    result = _Parser(
+    result = Parser(
         "cifar10-infer",
         description=_DESCRIPTION,
-        epilog=_EXIT_STATUS,
+        epilog=EXIT_STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -104,7 +107,48 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="take paths of files from FILE, or from stdin for -: one a line, or each ended by a NUL character",
     )
+    add(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="classify the I-th of N parts of all that only; the results of all parts, one after another, are those of "
+        "the whole",
+    )
 
+    add = add_model_options(result).add_argument
+    add(
+        "--tf32",
+        action="store_true",
+        help="on a CUDA GPU, let products be rounded to TF32: faster, and less exact than on a CPU",
+    )
+    add(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="images in a batch (default: what suits the device); no influence on the result",
+    )
+
+    add = add_image_options(result).add_argument
+    add("--strict", action="store_true", help="stop at the first image that cannot be read")
+    add("--max-failures", type=int, metavar="N", help="stop when more than N images could not be read")
+
+    results = result.add_argument_group("results")
+    add = results.add_argument
+    add(
+        "--output",
+        metavar="FILE",
+        help="file to write, .csv, .jsonl or .parquet, or - for stdout (default: lines for people on stdout)",
+    )
+    add("--format", choices=("csv", "jsonl"), help="format on stdout (default with --output -: csv)")
+    add("--top-k", type=int, default=1, metavar="K", help="labels a row (default: 1)")
+    add("--resume", action="store_true", help="go on where the same command was interrupted, if it was")
+    add("--overwrite", action="store_true", help="replace the files of --output and --report")
+    add("--report", type=Path, metavar="FILE", help="write a page to look at as well, .html")
+    return result
+
+
+def add_model_options(result: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """--model, --labels and --device."""
     model = result.add_argument_group("model")
     add = model.add_argument
     add(
@@ -126,18 +170,11 @@ def parser() -> argparse.ArgumentParser:
         help="cpu, cuda, cuda:N, openvino or auto: CUDA where it works, "
         "else the CPU; all others never fall back to the CPU (default: auto)",
     )
-    add(
-        "--tf32",
-        action="store_true",
-        help="on a CUDA GPU, let products be rounded to TF32: faster, and less exact than on a CPU",
-    )
-    add(
-        "--batch-size",
-        type=int,
-        metavar="N",
-        help="images in a batch (default: what suits the device); no influence on the result",
-    )
+    return model
 
+
+def add_image_options(result: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """--background and --max-pixels."""
     pixels = result.add_argument_group("images")
     add = pixels.add_argument
     add(
@@ -153,22 +190,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="width by height of the largest image to decode; a larger one is an error (default: 67108864)",
     )
-    add("--strict", action="store_true", help="stop at the first image that cannot be read")
-    add("--max-failures", type=int, metavar="N", help="stop when more than N images could not be read")
+    return pixels
 
-    results = result.add_argument_group("results")
-    add = results.add_argument
-    add(
-        "--output",
-        metavar="FILE",
-        help="file to write, .csv, .jsonl or .parquet, or - for stdout (default: lines for people on stdout)",
-    )
-    add("--format", choices=("csv", "jsonl"), help="format on stdout (default with --output -: csv)")
-    add("--top-k", type=int, default=1, metavar="K", help="labels a row (default: 1)")
-    add("--resume", action="store_true", help="go on where the same command was interrupted, if it was")
-    add("--overwrite", action="store_true", help="replace the files of --output and --report")
-    add("--report", type=Path, metavar="FILE", help="write a page to look at as well, .html")
-    return result
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text}: it must be I/N, from 1/N to N/N")
+    return int(number), int(count)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
@@ -184,7 +213,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
             os.open(os.devnull, os.O_RDWR)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    status = _status(sys.argv[1:] if args is None else args)
+    status = status_of(lambda: _run(sys.argv[1:] if args is None else args))
     try:
         if sys.stdout:
             sys.stdout.flush()
@@ -193,21 +222,26 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     os._exit(status)
 
 
-def _status(args: Sequence[str]) -> int:
+def _run(args: Sequence[str]) -> int:
+    if list(args) == ["doctor"]:
+        from cifar10_runtime.doctor import examine
+
+        return EXIT_OK if examine() else EXIT_FATAL
+    options = parser().parse_args(args)
+    if vars(options).pop("version"):
+        from cifar10_runtime.doctor import version_of
+
+        print(f"cifar10-infer {version_of('cifar10-zoo')}")
+        return EXIT_OK
+    from cifar10_runtime.run import run
+
+    return run(Options(**vars(options) | {"paths": tuple(options.paths)}))
+
+
+def status_of(run: Callable[[], int]) -> int:
+    """The exit status of a command that ``run`` runs; an error is one line on stderr."""
     try:
-        if list(args) == ["doctor"]:
-            from cifar10_runtime.doctor import examine
-
-            return EXIT_OK if examine() else EXIT_FATAL
-        options = parser().parse_args(args)
-        if vars(options).pop("version"):
-            from cifar10_runtime.doctor import version_of
-
-            print(f"cifar10-infer {version_of('cifar10-zoo')}")
-            return EXIT_OK
-        from cifar10_runtime.run import run
-
-        return run(Options(**vars(options) | {"paths": tuple(options.paths)}))
+        return run()
     except SystemExit:  # argparse has shown the help
         return EXIT_OK
     except UsageError as error:

@@ -16,7 +16,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _LONGEST_PATH = 1 << 16
 
 
-def find(paths: Iterable[str]) -> Iterator[str]:
+def find(paths: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[str]:
     """The image files that ``paths`` mean, in a stable order; folders are read when it is their turn.
 
     A file stands for itself, a folder for the files with a known suffix in it and below, except hidden ones and those
@@ -26,7 +26,16 @@ def find(paths: Iterable[str]) -> Iterator[str]:
     Raises:
         UsageError: a path does not exist or a pattern matches nothing, at once.
     """
-    return chain.from_iterable([_meaning(path) for path in paths])
+    return chain.from_iterable([_meaning(path, suffixes) for path in paths])
+
+
+def shard(paths: Iterable[str], number: int, count: int) -> list[str]:
+    """The ``number``-th of ``count`` parts of ``paths``, from 1: one after another they are all of them.
+
+    A part has as many paths as any other, or one less. All paths are in memory meanwhile.
+    """
+    known = list(paths)
+    return known[len(known) * (number - 1) // count : len(known) * number // count]
 
 
 def listed(name: str) -> Iterator[str]:
@@ -66,22 +75,23 @@ def _entries(file: BufferedReader, name: str) -> Iterator[str]:
         yield os.fsdecode(rest)
 
 
-def _meaning(path: str) -> Iterable[str]:
+def _meaning(path: str, suffixes: tuple[str, ...]) -> Iterable[str]:
     if os.path.isdir(path):
-        return _walk(path)
+        return _walk(path, suffixes)
     if os.path.lexists(path):
         return [path]
     try:
-        matches = [match for match in sorted(glob.glob(path, recursive=True)) if _is_wanted(match, path)]
+        matches = [match for match in sorted(glob.glob(path, recursive=True)) if _is_wanted(match, path, suffixes)]
     except ValueError:  # a NUL character
         matches = []
     if not matches:
         raise UsageError(f"{path} does not exist and matches no file")
-    return dict.fromkeys(chain.from_iterable(map(_meaning, matches)))  # a pattern can match a folder and its files
+    meanings = (_meaning(match, suffixes) for match in matches)
+    return dict.fromkeys(chain.from_iterable(meanings))  # a pattern can match a folder and its files
 
 
-def _is_wanted(match: str, pattern: str) -> bool:
-    if not os.path.isdir(match) and not _has_known_suffix(match):
+def _is_wanted(match: str, pattern: str, suffixes: tuple[str, ...]) -> bool:
+    if not os.path.isdir(match) and not match.lower().endswith(suffixes):
         return False
     before, stars, _ = pattern.partition("**")
     return not stars or not _has_link(match, len(os.path.dirname(before)))
@@ -98,19 +108,16 @@ def _has_link(path: str, start: int) -> bool:
     return False
 
 
-def _walk(folder: str) -> Iterator[str]:
+def _walk(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     unreadable: list[str] = []
     for parent, folders, files in os.walk(folder, onerror=lambda error: unreadable.append(error.filename)):
         yield from unreadable
         unreadable.clear()
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (os.path.join(parent, name) for name in sorted(files) if _is_image_name(name))
+        yield from (os.path.join(parent, name) for name in sorted(files) if is_visible(name, suffixes))
     yield from unreadable
 
 
-def _is_image_name(name: str) -> bool:
-    return _has_known_suffix(name) and not name.startswith(".")
-
-
-def _has_known_suffix(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
+def is_visible(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
+    """Whether a file of that name is taken from a folder."""
+    return name.lower().endswith(suffixes) and not name.startswith(".")

@@ -80,7 +80,11 @@ def check_options(background: str, max_pixels: int) -> None:
         raise UsageError(f"max_pixels must be 1 or more, not {max_pixels}")
 
 
-def decode(path: str, size: int, background: str = BACKGROUND, max_pixels: int = MAX_PIXELS) -> _Pixels:
+Source = str | bytes | ImageError
+"""An image file: its path, its content, or why neither is to be had."""
+
+
+def decode(source: Source, size: int, background: str = BACKGROUND, max_pixels: int = MAX_PIXELS) -> _Pixels:
     """Decode an image file to RGB [size, size, 3] uint8.
 
     The first frame, turned upright by its EXIF orientation; transparency is laid on ``background``. An image of another
@@ -94,7 +98,11 @@ def decode(path: str, size: int, background: str = BACKGROUND, max_pixels: int =
         ImageError: the file cannot be read or decoded completely, or has too many pixels.
     """
     try:
-        content = _read(path)
+        if isinstance(source, ImageError):
+            raise source
+        content = _read(source) if isinstance(source, str) else source
+        if not content:
+            raise ImageError("the file is empty")
         pixels = _decode_plain(content, size, max_pixels) if isinstance(content, bytes) else None
         if pixels is None:
             return _decode_any(content, size, background, max_pixels)
@@ -117,8 +125,6 @@ def _read(path: str) -> bytes | IO[bytes]:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("not a regular file")  # a device need not have an end
-        if not content:
-            raise ImageError("the file is empty")
         if status.st_size > _IN_MEMORY:
             os.lseek(descriptor, 0, os.SEEK_SET)
             return open(os.dup(descriptor), "rb")

@@ -11,18 +11,19 @@ import select
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
+from cifar10_runtime import parquet
 from cifar10_runtime.classifier import Prediction
 from cifar10_runtime.errors import OutputError, UsageError
-from cifar10_runtime.rows import FORMATS, Csv, Format, JsonLines, columns, prediction_of, valid_unicode
+from cifar10_runtime.rows import FORMATS, Csv, Format, JsonLines, prediction_of
 
 SUFFIXES = (*(f".{name}" for name in FORMATS), ".parquet")
 """What the name of an output file may end in."""
 ID_DIGITS = 8
 """Hexadecimal digits of the id."""
 _BYTES_A_WRITE: int = getattr(select, "PIPE_BUF", 512)  # what a pipe takes whole or not at all
-_ROWS_A_GROUP, _BYTES_A_GROUP = 16_384, 1 << 20
+_BYTES_A_GROUP = 1 << 20
 
 
 class Sink(Protocol):
@@ -214,9 +215,7 @@ class OutputFile:
 
     def _rows_of_result(self) -> Iterator[Prediction]:
         if self._path.suffix.lower() == ".parquet":
-            _, parquet = _import_parquet()
-            for batch in parquet.ParquetFile(self._path).iter_batches(_ROWS_A_GROUP):
-                yield from (prediction_of(list(row.values())) for row in batch.to_pylist())
+            yield from map(prediction_of, parquet.rows(self._path))
             return
         with open(self._path, "rb") as file:
             header = self._layout.header()
@@ -255,14 +254,11 @@ class OutputFile:
 
     def _to_parquet(self) -> None:
         """Of complete rows: half a Parquet file is no use to anyone."""
-        pa, parquet = _import_parquet()
-        kinds = [pa.float64() if name.startswith("probability") else pa.string() for name in columns(self._top_k)]
-        schema = pa.schema(list(zip(columns(self._top_k), kinds, strict=True)))
         temporary = self._partial.with_suffix(".tmp")
         try:
-            with open(self._partial, "rb") as source, parquet.ParquetWriter(temporary, schema) as writer:
+            with open(self._partial, "rb") as source, parquet.writer(temporary, self._top_k) as writer:
                 while lines := source.readlines(_BYTES_A_GROUP):
-                    writer.write_table(pa.Table.from_pylist([_valid(line) for line in lines], schema))
+                    writer.write_table(parquet.table([json.loads(line) for line in lines], self._top_k))
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, self._path)
@@ -283,30 +279,14 @@ def _place_of(name: Path) -> Path:
         raise UsageError(f"--output {name}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _valid(line: bytes) -> dict[str, Any]:
-    """A row of JSON lines; Parquet has no place for names that are not UTF-8."""
-    row: dict[str, Any] = json.loads(line)
-    row["path"] = valid_unicode(row["path"])
-    return row
-
-
 def _layout_of(name: Path, top_k: int) -> Csv | JsonLines:
     suffix = name.suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(f"--output {name}: the name must end in {', '.join(SUFFIXES)}, or be - for stdout")
     if suffix == ".parquet":
-        _import_parquet()
+        parquet.require_pyarrow()
         return JsonLines(top_k)
     return FORMATS[suffix[1:]](top_k)
-
-
-def _import_parquet() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise UsageError("Parquet files need pyarrow: pip install 'cifar10-zoo[parquet]'") from None
-    return pyarrow, parquet
 
 
 @contextmanager

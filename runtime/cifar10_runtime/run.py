@@ -24,6 +24,7 @@ from cifar10_runtime.errors import ModelError, OutputError, TooManyFailures, Usa
 from cifar10_runtime.models import bundled
 from cifar10_runtime.output import ID_DIGITS, OutputFile, Sink, to_stream
 from cifar10_runtime.rows import FORMATS, Table, valid_unicode
+from cifar10_runtime.tally import Tally
 
 if TYPE_CHECKING:
     from cifar10_runtime.report import Report
@@ -38,7 +39,7 @@ def run(options: Options) -> int:
     classifier = _classifier(options)  # never closed: after an interruption its threads may be busy for long
     if not 1 <= options.top_k <= len(classifier.labels):
         raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")
-    tally = _Tally(classifier.labels)
+    tally = Tally(classifier.labels)
     report = _new_report(options, classifier.labels) if options.report else None
 
     def take(prediction: Prediction) -> None:
@@ -107,31 +108,42 @@ def _paths(options: Options) -> Iterator[str]:
     if first is None:
         where = " ".join([*options.paths, *([f"--files-from {options.files_from}"] if options.files_from else [])])
         raise UsageError(f"no images ({' '.join(files.SUFFIXES)}) in {where}")
-    return chain([first], paths)
+    paths = chain([first], paths)
+    return iter(files.shard(paths, *options.shard)) if options.shard else paths
 
 
 def _classifier(options: Options) -> Classifier:
-    labels = _labels(options.labels) if options.labels else None
-    if options.model not in bundled() and Path(options.model).is_file():
-        _try_elsewhere(options)
+    labels = read_labels(options.labels) if options.labels else None
+    try_elsewhere(options.model, options.device, options.labels)
     return Classifier(options.model, options.device, options.tf32, labels, options.background, options.max_pixels)
 
 
-def _try_elsewhere(options: Options) -> None:
-    """Open a model of unknown origin in a process of its own first: there are files that crash ONNX Runtime."""
+def try_elsewhere(model: str, device: str, labels: Path | None) -> None:
+    """Open a model of unknown origin in a process of its own first: there are files that crash ONNX Runtime.
+
+    Raises:
+        ModelError: this is one of them.
+    """
+    if model in bundled() or not Path(model).is_file():
+        return
     code = "import sys; from cifar10_runtime.run import try_model; try_model(*sys.argv[1:])"
-    words = [sys.executable, "-P", "-c", code, options.model, options.device, str(options.labels or "")]
+    words = [sys.executable, "-P", "-c", code, model, device, str(labels or "")]
     status = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode
     if status < 0:  # its errors are this process's as well
-        raise ModelError(f"{options.model} crashes ONNX Runtime ({signal.Signals(-status).name}): export it again")
+        raise ModelError(f"{model} crashes ONNX Runtime ({signal.Signals(-status).name}): export it again")
 
 
 def try_model(model: str, device: str, labels: str) -> None:
     """What that process does."""
-    Classifier(model, device, labels=_labels(Path(labels)) if labels else None)
+    Classifier(model, device, labels=read_labels(Path(labels)) if labels else None)
 
 
-def _labels(path: Path) -> list[str]:
+def read_labels(path: Path) -> list[str]:
+    """The names in a file of labels.
+
+    Raises:
+        UsageError: there are none.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig").strip()
         labels = json.loads(text) if text.startswith(("[", "{")) else [line.strip() for line in text.splitlines()]
@@ -202,7 +214,7 @@ def _checked(finished: Iterable[Prediction], paths: Iterator[str]) -> Iterator[P
         yield prediction
 
 
-def _check_failures(tally: "_Tally", prediction: Prediction, options: Options) -> None:
+def _check_failures(tally: Tally, prediction: Prediction, options: Options) -> None:
     most = 0 if options.strict else options.max_failures
     if prediction.error and most is not None and tally.failed > most:
         option = "--strict" if options.strict else f"--max-failures {most}"
@@ -261,27 +273,3 @@ def _signals_raise() -> Iterator[None]:
         yield
     finally:
         on_signals(stop_at_once)
-
-
-class _Tally:
-    """Counts for the summary."""
-
-    def __init__(self, labels: tuple[str, ...]) -> None:
-        self.labels = frozenset(labels)
-        self.images = self.failed = self.in_class_folders = self.correct = 0
-
-    def add(self, prediction: Prediction) -> None:
-        self.images += 1
-        if prediction.error:
-            self.failed += 1
-            return
-        if (folder := prediction.folder) in self.labels:
-            self.in_class_folders += 1
-            self.correct += folder == prediction.label
-
-    def summary(self) -> str:
-        return f"{self.images} image{'s' * (self.images != 1)}, {self.failed} failed"
-
-    def accuracy(self) -> str:
-        share = self.correct / self.in_class_folders
-        return f"accuracy {share:.4f} ({self.correct} of {self.in_class_folders} images in folders named after classes)"

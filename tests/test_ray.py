@@ -1,0 +1,168 @@
+"""cifar10-infer-ray: rows of the images in folders, tar shards and Parquet files, whatever happens to its workers."""
+
+import io
+import json
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray_sources
+from cifar10_runtime import ImageError, UsageError, sources
+from command_line import assert_fails_cleanly, infer, run
+from PIL import Image
+from pyarrow import parquet
+
+PARTITION = 20
+
+
+def on_ray(*words: object, cwd: Path | None = None) -> "ray_sources.subprocess.CompletedProcess[str]":
+    return run(ray_sources.INFER_ON_RAY, *words, cwd=cwd)
+
+
+def paths_of(folder: Path) -> list[str]:
+    return [path for part in sorted(folder.glob("part-*")) for path in parquet.read_table(part)["path"].to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """images/, tar/ and parquet/ with the same 100 images, one of them corrupt, and what cifar10-infer says of them."""
+    place = tmp_path_factory.mktemp("ray")
+    files = ray_sources.write_images(place / "images", 100)
+    ray_sources.write_tars(place / "tar", files, PARTITION)
+    ray_sources.write_parquet(place / "parquet", files, PARTITION)
+    assert infer("images", "--output", "cli.parquet", cwd=place).returncode == 3
+    return place
+
+
+def test_every_source_gives_the_rows_of_the_command_also_when_resumed(place: Path) -> None:
+    expected = ray_sources.rows_of(place / "cli.parquet")
+    words = ("images", place.as_uri() + "/images", "tar", "parquet/*.parquet", "--partition-size", PARTITION)
+    result = on_ray(*words, "--output", "out", cwd=place)
+    assert result.returncode == 3, result.stderr
+    assert "400 images, 4 failed" in result.stderr
+    assert ray_sources.rows_of(place / "out") == 4 * expected
+
+    paths = paths_of(place / "out")
+    assert paths[:100] == parquet.read_table(place / "cli.parquet")["path"].to_pylist()
+    assert paths[100] == (place / paths[0]).as_uri()
+    assert paths[200:202] == ["tar/shard-000000.tar/000000.png", "tar/shard-000000.tar/000001.png"]
+    assert paths[-1] == "parquet/4.parquet/19"
+
+    before = {path.name: path.read_bytes() for path in (place / "out").glob("part-*")}
+    assert len(before) == 20
+    lost = place / "out" / "part-00007.parquet"
+    lost.unlink()
+    assert_fails_cleanly(on_ray(*words, "--output", "out", cwd=place), 2, "--output out", "--resume")
+    result = on_ray(*words, "--output", "out", "--resume", cwd=place)
+    assert "20 images" in result.stderr
+    assert "19 of 20 partitions were there" in result.stderr
+    assert {path.name: path.read_bytes() for path in (place / "out").glob("part-*")} == before
+    result = on_ray(*words, "--output", "out", "--resume", "--top-k", 2, cwd=place)
+    assert_fails_cleanly(result, 2, "--output out", "other options")
+
+
+def test_a_worker_that_is_killed_loses_nothing(place: Path, tmp_path: Path) -> None:
+    """Killed as soon as one partition of thirty is there."""
+    files = sorted((place / "images").rglob("*.png"))
+    for number in range(30):
+        for path in files:
+            copy = tmp_path / "images" / f"{number:02d}" / path.relative_to(place / "images")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, copy)
+    ray_sources.classify_and_kill(str(tmp_path / "images"), tmp_path / "out", 100)
+    assert ray_sources.rows_of(tmp_path / "out") == 30 * ray_sources.rows_of(place / "cli.parquet")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "job.json",
+        *(f"part-{number:05d}.parquet" for number in range(30)),
+    }
+    assert json.loads((tmp_path / "out" / "job.json").read_text(encoding="utf-8"))["partitions"] == 30
+
+
+def test_what_cannot_be_done_is_an_error_before_ray_is_started(place: Path, tmp_path: Path) -> None:
+    shutil.copy(place / "parquet" / "0.parquet", tmp_path)
+    assert_fails_cleanly(on_ray("absent", "--output", "out", cwd=tmp_path), 2, "absent does not exist")
+    assert_fails_cleanly(on_ray("file:///absent", "--output", "out"), 2, "file:///absent does not exist")
+    assert_fails_cleanly(on_ray("no://bucket", "--output", "out"), 2, "no://bucket cannot be listed", "protocol")
+    assert_fails_cleanly(on_ray(place / "images", "--output", place), 2, f"--output {place} is not empty")
+    assert_fails_cleanly(on_ray("0.parquet", "--output", "out", "--column", "img", cwd=tmp_path), 2, "img", "id, image")
+    assert_fails_cleanly(on_ray("0.parquet", "--output", "out", "--top-k", "11", cwd=tmp_path), 2, "--top-k")
+    assert_fails_cleanly(on_ray("0.parquet", "--output", "out", "--model", "x", cwd=tmp_path), 1, "model x")
+    assert_fails_cleanly(on_ray("0.parquet", cwd=tmp_path), 2, "--output")
+    assert not (tmp_path / "out").exists()
+
+
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def read(path: Path, column: str = "image") -> list[sources.Content]:
+    (partition,) = sources.partitions([str(path)], 10)
+    return list(sources.contents(partition, column))
+
+
+@pytest.mark.parametrize("damage", ["a header", "cut off in a member", "cut off between members", "not a tar"])
+def test_what_is_missing_of_a_damaged_tar_file_is_an_error(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as tar:
+        for number in range(3):
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = 700
+            tar.addfile(member, io.BytesIO(png().ljust(700, b"\0")))
+    content = bytearray(path.read_bytes())
+    member_size = 512 + 1024
+    match damage:
+        case "a header":
+            content[member_size + 3] ^= 0x55
+        case "cut off in a member":
+            del content[member_size + 600 :]
+        case "cut off between members":
+            del content[member_size:]
+        case _:
+            content[:] = b"no tar" * 1000
+    path.write_bytes(content)
+    found = read(path)
+    assert len(found) == (1 if damage == "not a tar" else 2)
+    assert found[-1][0] == str(path)
+    assert isinstance(found[-1][1], ImageError)
+    assert all(isinstance(content, bytes) for _, content in found[:-1])
+
+
+def test_members_that_are_no_images_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        for name in ("a/", "a/1.cls", "a/1.PNG", "a/._1.png", "link.png"):
+            member = tarfile.TarInfo(name.rstrip("/"))
+            member.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+            if name == "link.png":
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            member.size = len(png()) if member.isreg() else 0
+            tar.addfile(member, io.BytesIO(png()) if member.isreg() else None)
+    assert read(path) == [(f"{path}/a/1.PNG", png())]
+
+
+def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"PAR1" + bytes(100))
+    ((name, error),) = read(path)
+    assert name == str(path)
+    assert isinstance(error, ImageError)
+
+
+def test_urls_are_listed_like_folders(tmp_path: Path) -> None:
+    for name in ("b.png", "a/c.JPG", ".hidden.png", ".hidden/d.png", "a/e.txt", "f.tar"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    url = tmp_path.as_uri()
+    found = list(sources.partitions([url], 10))
+    assert [(part.kind, part.paths) for part in found] == [
+        ("urls", (f"{url}/a/c.JPG", f"{url}/b.png")),
+        ("tar", (f"{url}/f.tar",)),
+    ]
+    assert list(sources.partitions([f"{url}/*.png"], 10)) == [sources.Partition("urls", (f"{url}/b.png",))]
+    with pytest.raises(UsageError, match=r"x does not exist"):
+        list(sources.partitions([f"{url}/x"], 10))
