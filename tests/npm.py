@@ -1,6 +1,5 @@
 """Packages of the parts that are written in JavaScript."""
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
