@@ -59,6 +59,6 @@ def test_what_is_no_such_image_is_refused(tmp_path: Path, content: bytes, reason
 def test_what_is_no_model_is_refused(tmp_path: Path, ppm_files: list[Path]) -> None:
     model = tmp_path / "model.onnx"
     model.write_bytes(b"not a model")
-    assert_fails_cleanly(classify(model, ppm_files[0]), 1)
+    assert_fails_cleanly(classify(model, ppm_files[0]), 1, "not a model with labels")
     assert_fails_cleanly(classify(tmp_path / "missing.onnx", ppm_files[0]), 1, "missing.onnx")
     assert_fails_cleanly(classify(), 1, "usage: ")

@@ -21,11 +21,21 @@ function readPixels(path) {
   return pixels;
 }
 
+/** The classes of a model, in the order of its probabilities. */
+function readLabels(model) {
+  const content = readFileSync(model);
+  try {
+    return JSON.parse(metadataOf(content).labels);
+  } catch {
+    throw new Error(`${model}: not a model with labels in its metadata`);
+  }
+}
+
 async function main(model, ...paths) {
   if (!paths.length) {
     throw new Error("usage: node classify.mjs MODEL.onnx IMAGE.ppm...");
   }
-  const labels = JSON.parse(metadataOf(readFileSync(model)).labels);
+  const labels = readLabels(model);
   const session = await ort.InferenceSession.create(model);
   for (const path of paths) {
     const images = new ort.Tensor("uint8", readPixels(path), [1, SIZE, SIZE, 3]);
