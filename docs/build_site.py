@@ -32,6 +32,8 @@ PAGES = {
     "docs/cifar10-infer.md": "Classify images",
     "docs/train.md": "Train and evaluate",
     "docs/export.md": "Export to ONNX",
+    "docs/browser.md": "In the browser",
+    "docs/clients.md": "Other clients",
     "docs/tutorial-map.md": "From the tutorial",
     "MODEL_CARD.md": "Model card",
     "ARCHITECTURE.md": "How it is built",
