@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format bench
+.PHONY: demo test lint format docs package bench
 
 demo: .venv/installed
 	rm -rf demo
@@ -20,6 +20,18 @@ lint: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Pages, options and reference as HTML; a link that leads nowhere is an error.
+docs: .venv/installed
+	rm -rf dist/docs
+	$(BIN)/python docs/build_site.py dist/docs
+
+# Wheel and sdist, and the wheel tried in an empty environment.
+package: .venv/installed
+	rm -f dist/*.whl dist/*.tar.gz
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/python tests/check_package.py dist
 
 # Against OpenVINO as well, which nothing else needs. Keeps the results and updates the README's table.
 bench: .venv/installed

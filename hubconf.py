@@ -1,8 +1,8 @@
 """What ``torch.hub.load`` offers: the network of the TensorFlow CIFAR-10 tutorial, with weights.
 
-    network = torch.hub.load("DIRECTORY of this repository", "cifar10_cnn", source="local", pretrained=True)
-    to_input = torch.hub.load("DIRECTORY of this repository", "cifar10_input", source="local")
-    logits = network(to_input(images))  # images [N, 3, 32, 32] uint8 -> [N, 10] float32
+network = torch.hub.load("DIRECTORY of this repository", "cifar10_cnn", source="local", pretrained=True)
+to_input = torch.hub.load("DIRECTORY of this repository", "cifar10_input", source="local")
+logits = network(to_input(images))  # images [N, 3, 32, 32] uint8 -> [N, 10] float32
 """
 
 from collections.abc import Callable
@@ -39,4 +39,7 @@ def cifar10_input() -> Callable[[torch.Tensor], torch.Tensor]:
 def _weights(path: Path) -> dict[str, torch.Tensor]:
     """The parameters in an exported graph that computes everything directly: they keep their names there."""
     found = {tensor.name.removeprefix("network."): tensor for tensor in onnx.load(path).graph.initializer}
-    return {name: torch.from_numpy(onnx.numpy_helper.to_array(found[name]).copy()) for name, _ in Cifar10Net().named_parameters()}
+    return {
+        name: torch.from_numpy(onnx.numpy_helper.to_array(found[name]).copy())
+        for name, _ in Cifar10Net().named_parameters()
+    }

@@ -5,4 +5,4 @@ from importlib.util import find_spec
 __version__ = "0.1.0"
 
 if find_spec("torch") is None or find_spec("safetensors") is None:
-    raise ImportError("cifar10_zoo needs its extra train: pip install '.[train]' in the checkout", name=__name__)
+    raise ImportError("cifar10_zoo needs its extra train: pip install 'cifar10-zoo[train]'", name=__name__)

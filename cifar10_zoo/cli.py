@@ -49,4 +49,4 @@ def run(command: Callable[[Options], object], options_type: type[Options], defau
 def _program() -> str:
     """The command as the user typed it."""
     spec = sys.modules["__main__"].__spec__
-    return f"python -m {spec.name}" if spec else f"python {sys.argv[0]}"
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else f"python {sys.argv[0]}"

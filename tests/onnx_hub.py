@@ -6,7 +6,7 @@ python tests/onnx_hub.py ZOO CACHE
 import sys
 from pathlib import Path
 
-from onnx import hub
+from onnx import hub  # type: ignore[attr-defined]
 
 
 def main(zoo: Path, cache: Path) -> None:
@@ -14,6 +14,7 @@ def main(zoo: Path, cache: Path) -> None:
     hub.set_dir(str(cache))
     hub._verify_repo_ref = lambda _repo: True
     hub._get_base_url = lambda _repo, _lfs=False: f"{zoo.resolve().as_uri()}/"
+    names = []
     for about in hub.list_models("owner/zoo:main", tags=["cifar10"]):
         model = hub.load(about.model, "owner/zoo:main", silent=True)
         assert model is not None
@@ -21,7 +22,8 @@ def main(zoo: Path, cache: Path) -> None:
         folder = hub.download_model_with_test_data(about.model, "owner/zoo:main", silent=True)
         assert folder is not None
         assert Path(folder, "test_data_set_0", "input_0.pb").is_file()
-        print(about.model)
+        names.append(about.model)
+    print(*names)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""20,000 images from folders, tar shards and Parquet through Ray, with a worker killed on the way, against cifar10-infer.
+"""20,000 images from folders, tar shards and Parquet through Ray, a worker killed on the way, against cifar10-infer.
 
 python tests/ray_sources.py [--images 20000]
 
@@ -109,7 +109,7 @@ def read(path: Path) -> bytes:
 
 def classify_and_kill(source: str, output: Path, size: int) -> float:
     """Run the command, kill a worker once a partition is there, and return how long it took."""
-    words = [INFER_ON_RAY, source, "--output", output, "--partition-size", str(size)]
+    words: list[str | Path] = [INFER_ON_RAY, source, "--output", output, "--partition-size", str(size)]
     start = time.perf_counter()
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     killed = False
@@ -143,7 +143,9 @@ def main() -> None:
             output = folder / f"out-{source}"
             seconds = classify_and_kill(str(folder / source), output, count // 20)
             same = rows_of(output) == expected
-            print(f"{source}: {count} images in {seconds:.1f} s, a worker killed, rows {'the same' if same else 'DIFFER'}")
+            print(
+                f"{source}: {count} images in {seconds:.1f} s, a worker killed, rows {'the same' if same else 'DIFFER'}"
+            )
             if not same:
                 sys.exit(1)
     finally:

@@ -161,7 +161,7 @@ def test_damaged_files_leave_the_interpreter_alone(tmp_path: Path, pillow_format
     content = io.BytesIO()
     Image.effect_noise((32, 32), 90).convert("RGB").save(content, pillow_format)
     path = tmp_path / "damaged"
-    path.write_bytes(content.getvalue()[:-100])
+    path.write_bytes(content.getvalue()[: len(content.getvalue()) // 2])
     before = sys.getrefcount(None)
     for _ in range(500):
         with pytest.raises(ImageError):

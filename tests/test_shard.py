@@ -49,7 +49,7 @@ def test_a_list_on_stdin_is_split_too_and_a_shard_may_be_empty(folder: Path) -> 
     listed = "".join(f"{path}\n" for path in sorted(folder.rglob("*.png"))[:2])
 
     def shard(number: int) -> list[str]:
-        words = [CIFAR10_INFER, "--files-from", "-", "--shard", f"{number}/3", "--output", "-"]
+        words: list[str | Path] = [CIFAR10_INFER, "--files-from", "-", "--shard", f"{number}/3", "--output", "-"]
         result = subprocess.run(words, input=listed, capture_output=True, text=True, check=True)
         return [line.split(",")[0] for line in result.stdout.splitlines()[1:]]
 

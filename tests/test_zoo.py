@@ -12,6 +12,7 @@ from typing import Any
 import huggingface_hub
 import numpy as np
 import onnx
+import onnx.version_converter
 import onnxruntime
 import pytest
 import torch
@@ -57,7 +58,8 @@ def test_the_answers_are_those_of_the_reference_implementation(zoo: Path, tmp_pa
     data = folder / "test_data_set_0"
     inputs, outputs = tensors(data, "input_*.pb"), tensors(data, "output_*.pb")
     images = inputs[0][:1] if name == "views10" else inputs[0]  # it takes a second an image
-    computed = ReferenceEvaluator(model).run(None, {"images": images})
+    later = onnx.version_converter.convert_version(model, 19)  # the first with DequantizeLinear there
+    computed: Any = ReferenceEvaluator(later).run(None, {"images": images})
     expected = [output[: len(images)] for output in outputs]
     tolerance = TOLERANCE.get(name, 1e-5)
     Runner.assert_similar_outputs(expected[1:], computed[1:], rtol=tolerance, atol=tolerance)
@@ -66,7 +68,17 @@ def test_the_answers_are_those_of_the_reference_implementation(zoo: Path, tmp_pa
 
 def test_onnx_hub_finds_and_loads_every_model(zoo: Path, tmp_path: Path) -> None:
     packages = tmp_path / "packages"
-    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", packages, HAS_HUB]
+    words: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        packages,
+        HAS_HUB,
+    ]
     if subprocess.run(words, capture_output=True, check=False).returncode:
         pytest.skip(f"{HAS_HUB}, which has onnx.hub, cannot be installed here")
     result = subprocess.run(
@@ -77,7 +89,7 @@ def test_onnx_hub_finds_and_loads_every_model(zoo: Path, tmp_path: Path) -> None
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == list(NAMES)
+    assert result.stdout.splitlines()[-1].split() == list(NAMES)
 
 
 def test_hugging_face_reads_the_card(zoo: Path) -> None:

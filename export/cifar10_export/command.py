@@ -1,4 +1,4 @@
-"""The command behind export/to_onnx.py."""
+"""The command python -m cifar10_export, and export/to_onnx.py in the checkout."""
 
 import json
 import sys

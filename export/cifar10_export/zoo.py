@@ -37,10 +37,10 @@ _TAGS = ["vision", "classification", "image classification", "cifar10"]
 
 @dataclass(frozen=True)
 class Options:
-    """Pack the models that ship into OUTPUT_DIR/cifar10-cnn-VERSION/, for the ONNX Model Zoo, ONNX Hub, Hugging Face and NVIDIA Triton."""
+    """Pack the models that ship into one folder for the ONNX Model Zoo, ONNX Hub, Hugging Face and NVIDIA Triton."""
 
     output_dir: Path = Path("dist/zoo")
-    """Where the folder goes; one of the same version is replaced."""
+    """Where the folder cifar10-cnn-VERSION goes; one of the same version is replaced."""
 
 
 def pack(options: Options) -> None:

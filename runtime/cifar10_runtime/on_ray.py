@@ -83,7 +83,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--column", default="image", metavar="NAME", help="column of images in Parquet files (default: image)")
     add("--top-k", type=int, default=1, metavar="K", help="labels a row (default: 1)")
-    add("--address", metavar="ADDRESS", help="cluster of Ray; auto for the one that this machine belongs to (default: $RAY_ADDRESS, else a new one)")
+    add(
+        "--address",
+        metavar="ADDRESS",
+        help="cluster of Ray; auto for the one that this machine belongs to (default: $RAY_ADDRESS, else a new one)",
+    )
     command.add_model_options(result)
     command.add_image_options(result)
     return result

@@ -274,7 +274,10 @@ def _place_of(name: Path) -> Path:
             raise UsageError(f"--output {name}: the folder {name.parent} does not exist")
         if name.exists() and not name.is_file():
             raise UsageError(f"--output {name} exists and is not a regular file")
-        return name.resolve()
+        path = name.resolve()
+        if path.is_symlink():  # Python 3.13 no longer raises for a link to itself
+            raise UsageError(f"--output {name} is a link to itself")
+        return path
     except (OSError, RuntimeError) as error:  # too long a name, a link to itself
         raise UsageError(f"--output {name}: {getattr(error, 'strerror', None) or error}") from None
 

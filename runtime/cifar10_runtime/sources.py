@@ -1,4 +1,4 @@
-"""Where images come from when there are too many for one machine: files, tar shards and Parquet, on disks and in buckets.
+"""Where images come from when they are too many for one machine: files, tar and Parquet, on disks and in buckets.
 
 The input is a sequence of partitions, each read as a whole by one process. Which there are depends on the input alone.
 """
@@ -46,8 +46,8 @@ def is_url(path: str) -> bool:
 def partitions(paths: Iterable[str], size: int) -> Iterator[Partition]:
     """What ``paths`` mean, in a stable order.
 
-    Local paths mean what they mean to ``files.find``; a URL of fsspec is a file, a pattern, or a prefix of which the files
-    are taken that are not hidden. Image files are grouped, ``size`` at most together.
+    Local paths mean what they mean to ``files.find``; a URL of fsspec is a file, a pattern, or a prefix, of which those
+    files are taken that are not hidden. Image files are grouped, ``size`` at most together.
 
     Raises:
         UsageError: a path does not exist, matches nothing or cannot be listed.
@@ -157,12 +157,12 @@ def _tar_members(path: str) -> Iterator[Content]:
                 opened = tar.extractfile(member)
                 assert opened is not None  # of a regular file
                 yield f"{path}/{member.name}", opened.read()
-            tar.members = []  # of which there may be many  # type: ignore[attr-defined]
+            tar.members = []  # type: ignore[attr-defined]  # of which there may be many
         _require_end(tar)
 
 
 def _require_end(tar: tarfile.TarFile) -> None:
-    """tarfile takes a damaged header, and a missing rest, for the end."""
+    """See whether it was the end: tarfile takes a damaged header, and a missing rest, for one."""
     file: IO[bytes] | Any = tar.fileobj
     file.seek(tar.offset)
     block = file.read(tarfile.BLOCKSIZE)

@@ -1,0 +1,7 @@
+"""Export the averaged weights of the newest checkpoint: python -m cifar10_export."""
+
+from cifar10_export.command import Options, export
+from cifar10_zoo.cli import run
+
+if __name__ == "__main__":
+    run(export, Options)

@@ -1,0 +1,42 @@
+"""Packages of the parts that are written in JavaScript."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+NODE = shutil.which("node")
+NPM = shutil.which("npm")
+
+
+def need_node() -> None:
+    """Skip the test where there is no Node.js."""
+    if not NODE:
+        pytest.skip("node is not installed")
+
+
+def need_packages(folder: Path) -> None:
+    """Install what ``folder``'s package-lock.json says, unless it is there; skip the test where that cannot be had."""
+    need_node()
+    if not NPM:
+        pytest.skip("npm is not installed")
+    lock, installed = folder / "package-lock.json", folder / "node_modules" / ".package-lock.json"
+    with FileLock(folder / "node_modules.lock"):  # other tests may run beside this one
+        if installed.exists() and installed.stat().st_mtime > lock.stat().st_mtime:
+            return
+        result = npm("ci", "--no-audit", "--no-fund", cwd=folder)
+        if result.returncode:
+            pytest.skip(f"npm cannot install the packages of {folder.name}: {result.stderr.strip().splitlines()[0]}")
+
+
+def npm(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """``npm WORDS...`` in a folder."""
+    return subprocess.run([str(NPM), *words], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+def node(script: Path, *words: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """``node SCRIPT WORDS...``."""
+    command = [str(NODE), str(script), *map(str, words)]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=300, check=False)

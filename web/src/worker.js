@@ -1,0 +1,64 @@
+// Decodes and classifies, beside the page: it is asked { model, files } and answers { metadata, results, modelSeconds }.
+
+import * as ort from "onnxruntime-web/wasm";
+import { decode } from "./decode.js";
+import { metadataOf } from "./metadata.js";
+
+let opened = {};
+
+self.onmessage = async ({ data: { model, files } }) => {
+  try {
+    if (opened.model !== model) {
+      opened = await open(model);
+    }
+    self.postMessage(await classify(opened, files));
+  } catch (error) {
+    self.postMessage({ error: error.message });
+  }
+};
+
+/** The session and the metadata of the model at an address; ONNX Runtime lies beside it. */
+async function open(model) {
+  ort.env.wasm.numThreads = 1; // more need headers that a static page cannot send
+  ort.env.wasm.wasmPaths = { wasm: new URL("onnxruntime.wasm", model).href };
+  const response = await fetch(model);
+  if (!response.ok) {
+    throw new Error(`${model}: ${response.status} ${response.statusText}`);
+  }
+  const bytes = new Uint8Array(await response.arrayBuffer());
+  const session = await ort.InferenceSession.create(bytes);
+  return { model, session, metadata: metadataOf(bytes), size: session.inputMetadata[0].shape[1] };
+}
+
+/** A result for each file: its ranking, [label, probability] of every label, the most probable first; or an error. */
+async function classify({ session, metadata, size }, files) {
+  const images = [];
+  const results = [];
+  for (const file of files) {
+    try {
+      images.push(await decode(file, size));
+      results.push({});
+    } catch (error) {
+      results.push({ error: error.message });
+    }
+  }
+  const start = performance.now();
+  const rankings = await rank(session, images, size, JSON.parse(metadata.labels));
+  const modelSeconds = (performance.now() - start) / 1000;
+  results.filter(({ error }) => !error).forEach((result, index) => (result.ranking = rankings[index]));
+  return { metadata, results, modelSeconds };
+}
+
+async function rank(session, images, size, labels) {
+  if (images.length === 0) {
+    return [];
+  }
+  const pixels = new Uint8Array(images.length * images[0].length);
+  images.forEach((image, index) => pixels.set(image, index * image.length));
+  const batch = new ort.Tensor("uint8", pixels, [images.length, size, size, 3]);
+  const { probabilities } = await session.run({ images: batch }, ["probabilities"]);
+  return images.map((_, index) => {
+    const row = probabilities.data.subarray(index * labels.length, (index + 1) * labels.length);
+    return labels.map((label, column) => [label, row[column]]).sort((a, b) => b[1] - a[1]);
+  });
+}
