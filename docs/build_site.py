@@ -30,6 +30,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = {
     "README.md": "Overview",
     "docs/cifar10-infer.md": "Classify images",
+    "docs/cifar10-infer-ray.md": "Classify on a cluster",
+    "SCALING.md": "Scaling",
     "docs/train.md": "Train and evaluate",
     "docs/export.md": "Export to ONNX",
     "docs/browser.md": "In the browser",
@@ -45,6 +47,7 @@ PACKAGES = ("cifar10_zoo", "cifar10_export", "cifar10_runtime")
 """Where a name in the documentation may come from, in the order of looking."""
 COMMANDS = (
     "cifar10-infer",
+    "cifar10-infer-ray",
     "python -m cifar10_zoo.train",
     "python -m cifar10_zoo.evaluate",
     "python -m cifar10_export",

@@ -50,7 +50,7 @@ def test_every_source_gives_the_rows_of_the_command_also_when_resumed(place: Pat
     assert paths[:100] == parquet.read_table(place / "cli.parquet")["path"].to_pylist()
     assert paths[100] == (place / paths[0]).as_uri()
     assert paths[200:202] == ["tar/shard-000000.tar/000000.png", "tar/shard-000000.tar/000001.png"]
-    assert paths[-1] == "parquet/4.parquet/19"
+    assert paths[-1] == "parquet/000004.parquet/19"
 
     before = {path.name: path.read_bytes() for path in (place / "out").glob("part-*")}
     assert len(before) == 20
@@ -83,17 +83,17 @@ def test_a_worker_that_is_killed_loses_nothing(place: Path, tmp_path: Path) -> N
 
 
 def test_what_cannot_be_done_is_an_error_before_ray_is_started(place: Path, tmp_path: Path) -> None:
-    shutil.copy(place / "parquet" / "0.parquet", tmp_path)
+    shutil.copy(place / "parquet" / "000000.parquet", tmp_path)
     assert_fails_cleanly(on_ray("absent", "--output", "out", cwd=tmp_path), 2, "absent does not exist")
     assert_fails_cleanly(on_ray("file:///absent", "--output", "out"), 2, "file:///absent does not exist")
     assert_fails_cleanly(
         on_ray("no://bucket", "--output", "out"), 2, "no://bucket cannot be listed: Protocol not known"
     )
     assert_fails_cleanly(on_ray(place / "images", "--output", place), 2, f"--output {place} is not empty")
-    assert_fails_cleanly(on_ray("0.parquet", "--output", "out", "--column", "img", cwd=tmp_path), 2, "img", "id, image")
-    assert_fails_cleanly(on_ray("0.parquet", "--output", "out", "--top-k", "11", cwd=tmp_path), 2, "--top-k")
-    assert_fails_cleanly(on_ray("0.parquet", "--output", "out", "--model", "x", cwd=tmp_path), 1, "model x")
-    assert_fails_cleanly(on_ray("0.parquet", cwd=tmp_path), 2, "--output")
+    assert_fails_cleanly(on_ray("000000.parquet", "--output", "out", "--column", "img", cwd=tmp_path), 2, "img", "id, image")
+    assert_fails_cleanly(on_ray("000000.parquet", "--output", "out", "--top-k", "11", cwd=tmp_path), 2, "--top-k")
+    assert_fails_cleanly(on_ray("000000.parquet", "--output", "out", "--model", "x", cwd=tmp_path), 1, "model x")
+    assert_fails_cleanly(on_ray("000000.parquet", cwd=tmp_path), 2, "--output")
     assert not (tmp_path / "out").exists()
 
 
