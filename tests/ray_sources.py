@@ -67,7 +67,9 @@ def write_parquet(folder: Path, files: list[Path], count: int) -> None:
     for number, part in enumerate(parts(files, count)):
         contents = [path.read_bytes() for path in part]
         images = [{"bytes": content, "path": None} for content in contents] if number % 2 else contents
-        parquet.write_table(pyarrow.table({"id": range(len(images)), "image": images}), folder / f"{number:06d}.parquet")
+        parquet.write_table(
+            pyarrow.table({"id": range(len(images)), "image": images}), folder / f"{number:06d}.parquet"
+        )
 
 
 def parts(files: list[Path], count: int) -> Iterator[list[Path]]:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import build_site
 import cifar10_export.command
+import cifar10_export.zoo
 import cifar10_runtime.command
+import cifar10_runtime.on_ray
 import numpy as np
 import pytest
 import tyro
@@ -24,8 +26,10 @@ OPTIONS = {
 } | {
     "python -m cifar10_export": cifar10_export.command.Options,
     "python export/to_onnx.py": cifar10_export.command.Options,
+    "python export/pack.py": cifar10_export.zoo.Options,
     "torchrun --nproc-per-node=2 -m cifar10_zoo.train": train.Options,
 }
+PARSERS = {"cifar10-infer": cifar10_runtime.command.parser, "cifar10-infer-ray": cifar10_runtime.on_ray.parser}
 
 
 def test_every_page_has_its_place_in_the_menu() -> None:
@@ -73,7 +77,7 @@ def test_everything_in_the_map_of_the_tutorial_is_there() -> None:
 
 def commands() -> list[str]:
     """Every line of a page that calls a command."""
-    starts = ("python -m cifar10_", "python export/to_onnx.py", "torchrun", "cifar10-infer ")
+    starts = ("python -m cifar10_", "python export/", "torchrun", "cifar10-infer ", "cifar10-infer-ray ")
     lines = [line.strip() for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
     return sorted({line for line in lines if line.startswith(starts)})
 
@@ -82,8 +86,8 @@ def commands() -> list[str]:
 def test_every_command_is_accepted(line: str) -> None:
     """Its options exist, and their values are allowed."""
     words = shlex.split(line, comments=True)
-    if words[0] == "cifar10-infer":
-        cifar10_runtime.command.parser().parse_args(words[1:])
+    if words[0] in PARSERS:
+        PARSERS[words[0]]().parse_args(words[1:])
         return
     start = next(start for start in OPTIONS if words[: len(start.split())] == start.split())
     tyro.cli(OPTIONS[start], args=words[len(start.split()) :])

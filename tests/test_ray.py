@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -90,11 +91,21 @@ def test_what_cannot_be_done_is_an_error_before_ray_is_started(place: Path, tmp_
         on_ray("no://bucket", "--output", "out"), 2, "no://bucket cannot be listed: Protocol not known"
     )
     assert_fails_cleanly(on_ray(place / "images", "--output", place), 2, f"--output {place} is not empty")
-    assert_fails_cleanly(on_ray("000000.parquet", "--output", "out", "--column", "img", cwd=tmp_path), 2, "img", "id, image")
+    assert_fails_cleanly(
+        on_ray("000000.parquet", "--output", "out", "--column", "img", cwd=tmp_path), 2, "img", "id, image"
+    )
     assert_fails_cleanly(on_ray("000000.parquet", "--output", "out", "--top-k", "11", cwd=tmp_path), 2, "--top-k")
     assert_fails_cleanly(on_ray("000000.parquet", "--output", "out", "--model", "x", cwd=tmp_path), 1, "model x")
     assert_fails_cleanly(on_ray("000000.parquet", cwd=tmp_path), 2, "--output")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("package", ["ray", "fsspec", "pyarrow"])
+def test_what_is_not_installed_is_named(place: Path, package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from cifar10_runtime.on_ray import main; main()"
+    words: list[str | Path] = [sys.executable, "-c", code, place / "images", "--output", place / "none"]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert_fails_cleanly(result, 2, "is not installed", "cifar10-zoo[ray]")
 
 
 def png() -> bytes:

@@ -114,7 +114,7 @@ def test_every_picture_of_the_card_is_there(zoo: Path) -> None:
 def model_config(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """``inference.ModelConfig`` of Triton's own definition."""
     folder = tmp_path_factory.mktemp("triton")
-    words = [f"-I{ROOT / 'tests' / 'triton'}", f"--python_out={folder}", "model_config.proto"]
+    words = [f"-I{ROOT / 'tests' / 'protobuf'}", f"--python_out={folder}", "model_config.proto"]
     subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *words], check=True)
     sys.path.insert(0, str(folder))
     try:

@@ -291,7 +291,7 @@ def _interface(session: "onnxruntime.InferenceSession", path: Path) -> tuple[int
             return height, classes if isinstance(classes, int) else None
     raise ModelError(
         f"{path}: expected input images uint8 [N, SIZE, SIZE, 3] and output probabilities float32 [N, classes], any N; "
-        f"found inputs {inputs}, outputs {outputs}; export one with export/to_onnx.py"
+        f"found inputs {inputs}, outputs {outputs}; export one with python -m cifar10_export"
     )
 
 
@@ -303,7 +303,7 @@ def _labels(metadata: Mapping[str, str], classes: int | None, path: Path) -> tup
         labels = None
     if not isinstance(labels, list) or not are_labels(labels):
         raise ModelError(
-            f"{path}: its metadata has no labels, a JSON list of names: export it with export/to_onnx.py, or name them "
+            f"{path}: its metadata has no labels, a JSON list of names: export it with python -m cifar10_export, or name them "
             "by --labels"
         )
     if classes not in (None, len(labels)):

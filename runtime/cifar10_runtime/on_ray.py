@@ -19,15 +19,22 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs
-
 from cifar10_runtime import command, parquet
 from cifar10_runtime.classifier import Classifier
 from cifar10_runtime.command import EXIT_OK, EXIT_SOME_FAILED, Stopped
 from cifar10_runtime.errors import InferenceError, OutputError, UsageError
 from cifar10_runtime.rows import columns, values
 from cifar10_runtime.run import read_labels, try_elsewhere
-from cifar10_runtime.sources import SUFFIXES, Partition, check_column, contents, is_url, partitions, reason
+from cifar10_runtime.sources import (
+    SUFFIXES,
+    Partition,
+    check_column,
+    contents,
+    file_system,
+    is_url,
+    partitions,
+    reason,
+)
 from cifar10_runtime.tally import Tally
 
 JOB = "job.json"
@@ -103,14 +110,13 @@ def _run(args: Sequence[str] | None) -> int:
     options = Options(**found | {"paths": tuple(found["paths"])})
     if options.partition_size < 1:
         raise UsageError(f"--partition-size must be 1 or more, not {options.partition_size}")
-    parquet.require_pyarrow()
+    ray = _import_ray()
     parts = list(partitions(options.paths, options.partition_size))
     if not parts:
         raise UsageError(f"no images in {' '.join(options.paths)}")
     check_column(parts, options.column)
     labels = read_labels(options.labels) if options.labels else None
     job = _job(options, labels, parts)
-    ray = _import_ray()
     todo = _Folder(options.output).begin(job, len(parts), options.resume)
     tally = Tally(job["labels"])
     start = time.perf_counter()
@@ -137,10 +143,12 @@ def _stop(signal_number: int, _frame: object) -> None:
 def _import_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
+        import fsspec  # noqa: F401
+        import pyarrow  # noqa: F401
         import ray
         import ray.data
-    except ImportError:
-        raise UsageError("Ray is not installed: pip install 'cifar10-zoo[ray]'") from None
+    except ImportError as error:
+        raise UsageError(f"{error.name} is not installed: pip install 'cifar10-zoo[ray]'") from None
     return ray
 
 
@@ -237,7 +245,7 @@ class _Folder:
         self._name = name
         self._is_local = not is_url(name)
         try:
-            self._system, self._root = url_to_fs(name)
+            self._system, self._root = file_system(name)
         except Exception as error:  # an unknown protocol, a package that is missing
             raise UsageError(f"--output {name}: {reason(error)}") from None
 

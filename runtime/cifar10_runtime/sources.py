@@ -1,6 +1,7 @@
 """Where images come from when they are too many for one machine: files, tar and Parquet, on disks and in buckets.
 
 The input is a sequence of partitions, each read as a whole by one process. Which there are depends on the input alone.
+fsspec and pyarrow are imported when they are needed.
 """
 
 import tarfile
@@ -9,9 +10,6 @@ from dataclasses import dataclass
 from glob import has_magic
 from itertools import chain, groupby, islice
 from typing import IO, Any
-
-import fsspec
-from fsspec.core import url_to_fs
 
 from cifar10_runtime import files
 from cifar10_runtime.errors import ImageError, UsageError
@@ -41,6 +39,14 @@ class Partition:
 def is_url(path: str) -> bool:
     """Whether it is for fsspec: ``s3://bucket/prefix``."""
     return "://" in path
+
+
+def file_system(path: str) -> tuple[Any, str]:
+    """The file system of fsspec for a path or URL, and what the path is there."""
+    from fsspec.core import url_to_fs
+
+    found: tuple[Any, str] = url_to_fs(path)
+    return found
 
 
 def partitions(paths: Iterable[str], size: int) -> Iterator[Partition]:
@@ -90,7 +96,7 @@ def check_column(found: Iterable[Partition], column: str) -> None:
     if path is None:
         return
     try:
-        with fsspec.open(path) as file:
+        with _open(path) as file:
             names = read_schema(file).names
     except Exception:  # which will be the error of a row
         return
@@ -106,6 +112,12 @@ def reason(error: BaseException) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
+def _open(path: str) -> Any:
+    import fsspec
+
+    return fsspec.open(path)
+
+
 def _kind(path: str) -> str:
     name = path.lower()
     if name.endswith(TAR_SUFFIXES):
@@ -118,7 +130,7 @@ def _kind(path: str) -> str:
 def _listed(url: str) -> list[str]:
     """URLs of the files that a URL means."""
     try:
-        system, root = url_to_fs(url)
+        system, root = file_system(url)
         if has_magic(root):
             found = [name for name in system.glob(root) if system.isfile(name)]
         elif system.isfile(root):
@@ -140,7 +152,7 @@ def _is_visible(path: str) -> bool:
 
 def _fetched(urls: tuple[str, ...]) -> Iterator[Content]:
     """Several files with each request, which object stores answer at the same time."""
-    system, _ = url_to_fs(urls[0])
+    system, _ = file_system(urls[0])
     remaining = iter(urls)
     while some := list(islice(remaining, _FILES_A_REQUEST)):
         names = {url: system._strip_protocol(url) for url in some}
@@ -151,7 +163,7 @@ def _fetched(urls: tuple[str, ...]) -> Iterator[Content]:
 
 
 def _tar_members(path: str) -> Iterator[Content]:
-    with fsspec.open(path) as file, tarfile.open(fileobj=file, mode="r:*") as tar:
+    with _open(path) as file, tarfile.open(fileobj=file, mode="r:*") as tar:
         for member in tar:
             if member.isfile() and files.is_visible(member.name.rpartition("/")[2]):
                 opened = tar.extractfile(member)
@@ -173,7 +185,7 @@ def _require_end(tar: tarfile.TarFile) -> None:
 def _parquet_rows(path: str, column: str) -> Iterator[Content]:
     from pyarrow.parquet import ParquetFile
 
-    with fsspec.open(path) as file, ParquetFile(file) as parquet:
+    with _open(path) as file, ParquetFile(file) as parquet:
         _require_column(parquet.schema_arrow.names, column)
         row = 0
         for batch in parquet.iter_batches(_ROWS_A_READ, columns=[column]):
