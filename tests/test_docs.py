@@ -101,8 +101,10 @@ def test_the_code_of_a_page_runs(
     monkeypatch.chdir(tmp_path)
     code = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     assert code
+    paths = list((folder / "disc").iterdir())
     for block in code:
-        exec(block, {"paths": list((folder / "disc").iterdir()), "batch": np.zeros((2, 32, 32, 3), np.uint8)})
+        names = {"paths": paths, "content": paths[0].read_bytes(), "batch": np.zeros((2, 32, 32, 3), np.uint8)}
+        exec(block, names)
     if page == "docs/train.md":
         data = dataset.load(tmp_path / "fruit", "test")
         assert (data.name, data.classes[0], len(data.images)) == ("custom", "apple", 10_000)

@@ -404,6 +404,7 @@ def test_the_public_names() -> None:
     assert public == {
         "batch_size",
         "classify",
+        "classify_contents",
         "close",
         "device",
         "input_size",

@@ -303,8 +303,8 @@ def _labels(metadata: Mapping[str, str], classes: int | None, path: Path) -> tup
         labels = None
     if not isinstance(labels, list) or not are_labels(labels):
         raise ModelError(
-            f"{path}: its metadata has no labels, a JSON list of names: export it with python -m cifar10_export, or name them "
-            "by --labels"
+            f"{path}: its metadata has no labels, a JSON list of names: "
+            "export it with python -m cifar10_export, or name them by --labels"
         )
     if classes not in (None, len(labels)):
         raise ModelError(f"{path}: its metadata has {len(labels)} labels for {classes} classes")

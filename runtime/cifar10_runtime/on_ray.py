@@ -258,7 +258,7 @@ class _Folder:
         """
         try:
             self._system.makedirs(self._root, exist_ok=True)
-            there = {path.rpartition("/")[2] for path in self._system.find(self._root)}
+            there = self._names()
             if there:
                 self._require_same(job, there, resume)
             else:
@@ -268,6 +268,13 @@ class _Folder:
         except Exception as error:  # of whatever store it is
             raise OutputError(f"--output {self._name} cannot be written: {reason(error)}") from error
         return [number for number in range(count) if _part(number) not in there]
+
+    def _names(self) -> set[str]:
+        try:
+            paths = self._system.ls(self._root, detail=False)
+        except FileNotFoundError:  # an object store has no empty folders
+            return set()
+        return {path.rstrip("/").rpartition("/")[2] for path in paths} - {""}
 
     def _require_same(self, job: dict[str, Any], there: set[str], resume: bool) -> None:
         if JOB not in there:
