@@ -4,10 +4,14 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,3 +184,59 @@ def test_urls_are_listed_like_folders(tmp_path: Path) -> None:
     assert list(sources.partitions([f"{url}/*.png"], 10)) == [sources.Partition("urls", (f"{url}/b.png",))]
     with pytest.raises(UsageError, match=r"x does not exist"):
         list(sources.partitions([f"{url}/x"], 10))
+
+
+@pytest.fixture(scope="module")
+def s3(place: Path) -> Iterator[Any]:
+    """A server of S3 on this machine with the same images in bucket/data."""
+    s3fs = pytest.importorskip("s3fs", reason="needs s3fs: pip install s3fs")
+    pytest.importorskip("moto.server", reason="needs a server of S3: pip install 'moto[server]'")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    log = place / "s3.log"
+    command = [sys.executable, "-m", "moto.server", "-p", url.rpartition(":")[2]]
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        log.open("wb") as file,
+        subprocess.Popen(command, stdout=file, stderr=file) as server,
+    ):
+        environment.setenv("AWS_ENDPOINT_URL", url)
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        while "Running on" not in log.read_text(encoding="utf-8"):
+            assert server.poll() is None, log.read_text(encoding="utf-8")
+            time.sleep(0.1)
+        system = s3fs.S3FileSystem(use_listings_cache=False)
+        system.mkdir("bucket")
+        for name in ("images", "tar", "parquet"):
+            system.put(f"{place / name}/", f"bucket/data/{name}", recursive=True)
+        yield system
+        server.kill()
+
+
+def test_buckets(place: Path, s3: Any) -> None:
+    """Images from a prefix, shards and Parquet files of a bucket; results into it, also when resumed."""
+    words = (
+        "s3://bucket/data/images",
+        "s3://bucket/data/tar",
+        "s3://bucket/data/parquet/*",
+        "--partition-size",
+        PARTITION,
+    )
+    result = on_ray(*words, "--output", "s3://bucket/out")
+    assert result.returncode == 3, result.stderr
+    s3.get("bucket/out/", f"{place / 'from_s3'}", recursive=True)
+    assert ray_sources.rows_of(place / "from_s3") == 3 * ray_sources.rows_of(place / "cli.parquet")
+    assert paths_of(place / "from_s3")[100] == "s3://bucket/data/tar/shard-000000.tar/000000.png"
+
+    s3.rm("bucket/out/part-00007.parquet")
+    assert_fails_cleanly(on_ray(*words, "--output", "s3://bucket/out"), 2, "--output s3://bucket/out", "--resume")
+    assert "14 of 15 partitions were there" in on_ray(*words, "--output", "s3://bucket/out", "--resume").stderr
+    assert s3.cat_file("bucket/out/part-00007.parquet") == (place / "from_s3" / "part-00007.parquet").read_bytes()
+
+    assert_fails_cleanly(on_ray("s3://bucket/none", "--output", "s3://bucket/a"), 2, "s3://bucket/none does not exist")
+    assert_fails_cleanly(on_ray("s3://absent/a", "--output", "s3://bucket/a"), 2, "s3://absent/a cannot be listed")
+    assert_fails_cleanly(on_ray(words[0], "--output", "s3://absent/a"), 1, "--output s3://absent/a cannot be written")
+    assert_fails_cleanly(on_ray(words[0], "--output", "s3://bucket/data"), 2, "s3://bucket/data is not empty")
+    assert not s3.exists("absent")

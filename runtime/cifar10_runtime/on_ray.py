@@ -257,7 +257,7 @@ class _Folder:
             OutputError: nothing can be written there.
         """
         try:
-            self._system.makedirs(self._root, exist_ok=True)
+            self._make()
             there = self._names()
             if there:
                 self._require_same(job, there, resume)
@@ -268,6 +268,13 @@ class _Folder:
         except Exception as error:  # of whatever store it is
             raise OutputError(f"--output {self._name} cannot be written: {reason(error)}") from error
         return [number for number in range(count) if _part(number) not in there]
+
+    def _make(self) -> None:
+        if self._is_local:
+            self._system.makedirs(self._root, exist_ok=True)
+        else:  # without parents: a bucket by a wrong name is not made but an error
+            with suppress(FileExistsError):
+                self._system.mkdir(self._root, create_parents=False)
 
     def _names(self) -> set[str]:
         try:
