@@ -40,12 +40,12 @@ VARIANTS = {
 
 @pytest.fixture
 def less_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first 500 images of each split, for tests of what the number makes no difference to."""
+    """The first 300 images of each split, for tests of what the number makes no difference to."""
     load = dataset.load
 
     def load_less(folder: Path, split: dataset.Split) -> dataset.Dataset:
         data = load(folder, split)
-        return dataset.Dataset(data.name, data.classes, data.images[:500], data.labels[:500])
+        return dataset.Dataset(data.name, data.classes, data.images[:300], data.labels[:300])
 
     monkeypatch.setattr(dataset, "load", load_less)
 
@@ -163,7 +163,7 @@ def test_verification_finds_one_image_of_another_class(model_file: Path, train_d
     closest = float((best - second).min())
     with torch.no_grad():
         model.softmax_linear.bias[int(logits[(best - second).argmin()].argmax())] -= closest + 1e-4
-    with pytest.raises(VerificationError, match=r"the best class of \d+ of 500 images differs"):
+    with pytest.raises(VerificationError, match=r"the best class of \d+ of 300 images differs"):
         verify_answers(session(exported), ServingGraph(model).eval(), test, "fp32")
 
 

@@ -144,13 +144,13 @@ def test_a_finished_run_is_left_alone(train_dir: Path, synthetic_dir: Path) -> N
 def test_the_command_learns_and_evaluates(synthetic_dir: Path, tmp_path: Path) -> None:
     """Both spellings of an option; the tutorial's lines; averaged weights better than chance after a short run."""
     result = zoo(
-        *("train", "--data_dir", synthetic_dir, "--train-dir", tmp_path, "--max_steps", 150, "--batch-size", 64),
+        *("train", "--data_dir", synthetic_dir, "--train-dir", tmp_path, "--max_steps", 100, "--batch-size", 64),
         *("--seed", 1, "--device", "cpu"),
     )
     assert result.returncode == 0, result.stderr
     assert "50000 synthetic images" in result.stderr
     lines = [LINE.fullmatch(line) for line in result.stdout.splitlines()]
-    assert [int(line[1]) for line in lines if line] == list(range(0, 150, 10))
+    assert [int(line[1]) for line in lines if line] == list(range(0, 100, 10))
     losses = [float(line[2]) for line in lines if line]
     assert 4.6 < losses[0] < 4.75, "the logged loss is the total loss, weight decay included"
     assert losses[-1] < losses[0] - 0.5
@@ -162,10 +162,10 @@ def test_the_command_learns_and_evaluates(synthetic_dir: Path, tmp_path: Path) -
     precision = re.fullmatch(r"\S+ \S+: precision @ 1 = (0\.\d{3})\n", result.stdout)
     assert precision
     assert float(precision[1]) > 0.4
-    assert "step 150, 10000 synthetic images" in result.stderr
+    assert "step 100, 10000 synthetic images" in result.stderr
     exact = precision_at_1(newest(tmp_path).averaged_model(), dataset.load(synthetic_dir, "test"))
     assert precision[1] == f"{exact:.3f}"
-    assert history.evaluations(tmp_path) == [history.Evaluation(150, "test", 10_000, exact)]
+    assert history.evaluations(tmp_path) == [history.Evaluation(100, "test", 10_000, exact)]
 
 
 def test_train_eval_evaluates_the_training_images(
