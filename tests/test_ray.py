@@ -59,7 +59,7 @@ def test_every_source_gives_the_rows_of_the_command_also_when_resumed(place: Pat
 
     before = {path.name: path.read_bytes() for path in (place / "out").glob("part-*")}
     assert len(before) == 20
-    lost = place / "out" / "part-00007.parquet"
+    lost = place / "out" / "part-000007.parquet"
     lost.unlink()
     assert_fails_cleanly(on_ray(*words, "--output", "out", cwd=place), 2, "--output out", "--resume")
     result = on_ray(*words, "--output", "out", "--resume", cwd=place)
@@ -82,7 +82,7 @@ def test_a_worker_that_is_killed_loses_nothing(place: Path, tmp_path: Path) -> N
     assert ray_sources.rows_of(tmp_path / "out") == 30 * ray_sources.rows_of(place / "cli.parquet")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "job.json",
-        *(f"part-{number:05d}.parquet" for number in range(30)),
+        *(f"part-{number:06d}.parquet" for number in range(30)),
     }
     assert json.loads((tmp_path / "out" / "job.json").read_text(encoding="utf-8"))["partitions"] == 30
 
@@ -230,10 +230,10 @@ def test_buckets(place: Path, s3: Any) -> None:
     assert ray_sources.rows_of(place / "from_s3") == 3 * ray_sources.rows_of(place / "cli.parquet")
     assert paths_of(place / "from_s3")[100] == "s3://bucket/data/tar/shard-000000.tar/000000.png"
 
-    s3.rm("bucket/out/part-00007.parquet")
+    s3.rm("bucket/out/part-000007.parquet")
     assert_fails_cleanly(on_ray(*words, "--output", "s3://bucket/out"), 2, "--output s3://bucket/out", "--resume")
     assert "14 of 15 partitions were there" in on_ray(*words, "--output", "s3://bucket/out", "--resume").stderr
-    assert s3.cat_file("bucket/out/part-00007.parquet") == (place / "from_s3" / "part-00007.parquet").read_bytes()
+    assert s3.cat_file("bucket/out/part-000007.parquet") == (place / "from_s3" / "part-000007.parquet").read_bytes()
 
     assert_fails_cleanly(on_ray("s3://bucket/none", "--output", "s3://bucket/a"), 2, "s3://bucket/none does not exist")
     assert_fails_cleanly(on_ray("s3://absent/a", "--output", "s3://bucket/a"), 2, "s3://absent/a cannot be listed")

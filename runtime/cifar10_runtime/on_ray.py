@@ -45,7 +45,7 @@ Classify images on a cluster of Ray: folders and prefixes of image files, tar sh
 local or by a URL that fsspec knows (s3://bucket/prefix). Of folders, files ending in
 {suffixes} are taken.
 
-The results are Parquet files, part-00000.parquet and so on, which one after another have a row for each image with the
+The results are Parquet files, part-000000.parquet and so on, which one after another have a row for each image with the
 columns of cifar10-infer.
 """
 
@@ -317,7 +317,7 @@ class _Folder:
 
 
 def _part(number: int) -> str:
-    return f"part-{number:05d}.parquet"
+    return f"part-{number:06d}.parquet"
 
 
 if __name__ == "__main__":
