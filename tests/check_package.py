@@ -2,8 +2,8 @@
 
     python tests/check_package.py dist
 
-Both must hold what git has, no more and no less. The wheel is installed with the extra cpu alone, and classifies; then
-with export, and trains, evaluates and exports.
+Both must hold what git has, no more and no less. The wheel is installed with the extra cpu alone, and classifies; with
+ray, and does so on Ray; then with export, and trains, evaluates and exports.
 """
 
 import os
@@ -111,6 +111,9 @@ def check_use(wheel: Path, folder: Path) -> None:
     user.install(f"{wheel}[cpu]")
     user.run("cifar10-infer doctor", says=r"all is well\n$")
     user.run("cifar10-infer images --output answers.csv", says="3 images, 0 failed")
+
+    user.install(f"{wheel}[cpu,ray]")
+    user.run("cifar10-infer-ray images --output on-ray", says="3 images, 0 failed")
 
     user.install(f"{wheel}[cpu,export]")
     user.run("python -m cifar10_zoo.synthetic --data-dir data", says="60,000 synthetic images")
