@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray_sources
+import torch
 from cifar10_runtime import ImageError, UsageError, sources
 from command_line import assert_fails_cleanly, infer, run
 from PIL import Image
@@ -59,12 +61,13 @@ def test_every_source_gives_the_rows_of_the_command_also_when_resumed(place: Pat
 
     before = {path.name: path.read_bytes() for path in (place / "out").glob("part-*")}
     assert len(before) == 20
-    lost = place / "out" / "part-000007.parquet"
-    lost.unlink()
+    (place / "out" / "part-000007.parquet").unlink()
+    (place / "out" / "part-000011.parquet").write_bytes(b"")
     assert_fails_cleanly(on_ray(*words, "--output", "out", cwd=place), 2, "--output out", "--resume")
     result = on_ray(*words, "--output", "out", "--resume", cwd=place)
-    assert "20 images" in result.stderr
-    assert "19 of 20 partitions were there" in result.stderr
+    assert result.returncode == 3, "the failures of all partitions count"
+    assert "400 images, 4 failed" in result.stderr
+    assert "18 of 20 partitions were there" in result.stderr
     assert {path.name: path.read_bytes() for path in (place / "out").glob("part-*")} == before
     result = on_ray(*words, "--output", "out", "--resume", "--top-k", 2, cwd=place)
     assert_fails_cleanly(result, 2, "--output out", "other options")
@@ -101,6 +104,12 @@ def test_what_cannot_be_done_is_an_error_before_ray_is_started(place: Path, tmp_
     assert_fails_cleanly(on_ray("000000.parquet", "--output", "out", "--top-k", "11", cwd=tmp_path), 2, "--top-k")
     assert_fails_cleanly(on_ray("000000.parquet", "--output", "out", "--model", "x", cwd=tmp_path), 1, "model x")
     assert_fails_cleanly(on_ray("000000.parquet", cwd=tmp_path), 2, "--output")
+    assert_fails_cleanly(on_ray("000000.parquet", "--output", "", cwd=tmp_path), 2, "--output")
+    words = ("000000.parquet", "--output", "out")
+    assert_fails_cleanly(on_ray(*words, "--device", "cuda:1", cwd=tmp_path), 2, "--device cuda:1")
+    assert_fails_cleanly(on_ray(*words, "--device", "nonsense", cwd=tmp_path), 2, "device nonsense")
+    assert_fails_cleanly(on_ray(*words, "--address", "nonsense", cwd=tmp_path), 2, "--address", "nonsense")
+    assert_fails_cleanly(on_ray(*words, "--address", "127.0.0.1:1", cwd=tmp_path), 2, "--address 127.0.0.1:1")
     assert not (tmp_path / "out").exists()
 
 
@@ -119,11 +128,46 @@ def png() -> bytes:
 
 
 def read(path: Path, column: str = "image") -> list[sources.Content]:
-    (partition,) = sources.partitions([str(path)], 10)
+    (partition,) = sources.partitions([str(path)], 10, "/out")
     return list(sources.contents(partition, column))
 
 
-@pytest.mark.parametrize("damage", ["a header", "cut off in a member", "cut off between members", "not a tar"])
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_cluster_without_gpus_is_an_error_and_leaves_the_folder_free(place: Path, tmp_path: Path) -> None:
+    words = (place / "images", "--output", tmp_path / "out")
+    assert_fails_cleanly(on_ray(*words, "--device", "cuda"), 1, "--device cuda", "no GPU")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_signal_stops_it_and_it_resumes(place: Path, tmp_path: Path) -> None:
+    """Told by the first part that is there; the folder is a URL, and in it are the images."""
+    for number in range(40):
+        for path in (place / "images").rglob("*.png"):
+            copy = tmp_path / f"{number:02d}" / path.relative_to(place / "images")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, copy)
+    words = [tmp_path, "--output", (tmp_path / "out").as_uri(), "--partition-size", 100]
+    with subprocess.Popen([ray_sources.INFER_ON_RAY, *map(str, words)], stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("out/part-*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in errors
+    assert "***" not in errors, "Ray's own handler tells of all threads"
+    there = len(list(tmp_path.glob("out/part-*")))
+    assert there < 40
+    result = on_ray(*words, "--resume")
+    assert result.returncode == 3, result.stderr
+    assert "4000 images, 40 failed" in result.stderr
+    assert f"({there} of 40 partitions were there)" in result.stderr
+    assert ray_sources.rows_of(tmp_path / "out") == 40 * ray_sources.rows_of(place / "cli.parquet")
+
+
+@pytest.mark.parametrize(
+    "damage", ["a header", "no header", "cut off in a member", "cut off between members", "two", "not a tar"]
+)
 def test_what_is_missing_of_a_damaged_tar_file_is_an_error(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as tar:
@@ -136,21 +180,25 @@ def test_what_is_missing_of_a_damaged_tar_file_is_an_error(tmp_path: Path, damag
     match damage:
         case "a header":
             content[member_size + 3] ^= 0x55
+        case "no header":
+            content[member_size : member_size + 512] = bytes(512)
         case "cut off in a member":
             del content[member_size + 600 :]
         case "cut off between members":
             del content[member_size:]
+        case "two":
+            content *= 2
         case _:
             content[:] = b"no tar" * 1000
     path.write_bytes(content)
     found = read(path)
-    assert len(found) == (1 if damage == "not a tar" else 2)
+    assert len(found) == {"not a tar": 1, "two": 4}.get(damage, 2)
     assert found[-1][0] == str(path)
     assert isinstance(found[-1][1], ImageError)
     assert all(isinstance(content, bytes) for _, content in found[:-1])
 
 
-def test_members_that_are_no_images_are_left_out(tmp_path: Path) -> None:
+def test_members_that_are_no_images_are_left_out_and_links_errors(tmp_path: Path) -> None:
     path = tmp_path / "a.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
         for name in ("a/", "a/1.cls", "a/1.PNG", "a/._1.png", "link.png"):
@@ -160,7 +208,54 @@ def test_members_that_are_no_images_are_left_out(tmp_path: Path) -> None:
                 member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
             member.size = len(png()) if member.isreg() else 0
             tar.addfile(member, io.BytesIO(png()) if member.isreg() else None)
-    assert read(path) == [(f"{path}/a/1.PNG", png())]
+    image, (name, error) = read(path)
+    assert image == (f"{path}/a/1.PNG", png())
+    assert (name, str(error)) == (f"{path}/link.png", "not a regular file")
+
+
+def test_the_checksum_of_gzip_is_compared(tmp_path: Path) -> None:
+    path = tmp_path / "a.tgz"
+    with tarfile.open(path, "w:gz") as tar:
+        member = tarfile.TarInfo("1.png")
+        member.size = len(png())
+        tar.addfile(member, io.BytesIO(png()))
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+    assert [str(error) for _, error in read(path)[1:]] != []
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("a.tar", "a.parquet"):
+        os.mkfifo(tmp_path / name)
+        ((_, error),) = read(tmp_path / name)
+        assert str(error) == "not a regular file"
+
+
+@pytest.mark.parametrize("folder", ["d::e", "we[ird]", ".hidden"])
+def test_names_mean_nothing_but_themselves(tmp_path: Path, folder: str) -> None:
+    """To fsspec "::" is a chain, and brackets are patterns."""
+    (tmp_path / folder).mkdir()
+    with tarfile.open(tmp_path / folder / "a.tar", "w"):
+        pass
+    assert read(tmp_path / folder / "a.tar") == []
+    (tmp_path / folder / "q[x].png").write_bytes(png())
+    (tmp_path / folder / "r.png").write_bytes(png())
+    url = f"file://{tmp_path}/{folder}"
+    if "::" not in url:
+        _, images = sources.partitions([url], 10, "/out")
+        assert list(sources.contents(images, "")) == [(f"{url}/{name}.png", png()) for name in ("q[x]", "r")]
+    if folder == ".hidden":
+        assert list(sources.partitions([f"{url}/*.png"], 10, "/out")) == [images]
+
+
+def test_results_are_not_taken_for_images(tmp_path: Path) -> None:
+    for name in ("a.png", "out/part-000000.parquet", "out/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for path in (str(tmp_path), tmp_path.as_uri()):
+        (found,) = sources.partitions([path], 10, str(tmp_path / "out"))
+        assert found.paths == (f"{path}/a.png", f"{path}/out/b.png")
 
 
 def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
@@ -176,14 +271,14 @@ def test_urls_are_listed_like_folders(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     url = tmp_path.as_uri()
-    found = list(sources.partitions([url], 10))
+    found = list(sources.partitions([url], 10, "/out"))
     assert [(part.kind, part.paths) for part in found] == [
         ("urls", (f"{url}/a/c.JPG", f"{url}/b.png")),
         ("tar", (f"{url}/f.tar",)),
     ]
-    assert list(sources.partitions([f"{url}/*.png"], 10)) == [sources.Partition("urls", (f"{url}/b.png",))]
+    assert list(sources.partitions([f"{url}/*.png"], 10, "/out")) == [sources.Partition("urls", (f"{url}/b.png",))]
     with pytest.raises(UsageError, match=r"x does not exist"):
-        list(sources.partitions([f"{url}/x"], 10))
+        list(sources.partitions([f"{url}/x"], 10, "/out"))
 
 
 @pytest.fixture(scope="module")

@@ -195,8 +195,9 @@ def add_image_options(result: argparse.ArgumentParser) -> argparse._ArgumentGrou
 
 def _shard(text: str) -> tuple[int, int]:
     number, slash, count = text.partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise argparse.ArgumentTypeError(f"{text}: it must be I/N, from 1/N to N/N")
+    digits = number.isdecimal() and count.isdecimal() and len(text) <= 40
+    if not (slash and digits and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text[:40]}: it must be I/N, from 1/N to N/N")
     return int(number), int(count)
 
 

@@ -10,35 +10,27 @@ import hashlib
 import json
 import logging
 import os
+import socket
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from cifar10_runtime import command, parquet
+from cifar10_runtime import command
 from cifar10_runtime.classifier import Classifier
 from cifar10_runtime.command import EXIT_OK, EXIT_SOME_FAILED, Stopped
-from cifar10_runtime.errors import InferenceError, OutputError, UsageError
+from cifar10_runtime.doctor import version_of
+from cifar10_runtime.errors import DeviceError, InferenceError, UsageError
+from cifar10_runtime.parts import Parts
 from cifar10_runtime.rows import columns, values
 from cifar10_runtime.run import read_labels, try_elsewhere
-from cifar10_runtime.sources import (
-    SUFFIXES,
-    Partition,
-    check_column,
-    contents,
-    file_system,
-    is_url,
-    partitions,
-    reason,
-)
+from cifar10_runtime.sources import SUFFIXES, Partition, check_column, contents, partitions, reason
 from cifar10_runtime.tally import Tally
 
-JOB = "job.json"
-"""What the partitions of an output folder are of; the rest of its files are theirs."""
+_SECONDS_TO_CONNECT = 10
 
 _DESCRIPTION = """\
 Classify images on a cluster of Ray: folders and prefixes of image files, tar shards (WebDataset) and Parquet files,
@@ -78,6 +70,8 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = result.add_argument
+    version = f"%(prog)s {version_of('cifar10-zoo')}"
+    add("--version", action="version", version=version, help="print the version and exit")
     add("paths", nargs="+", metavar="PATH", help="folders, files, quoted glob patterns or URLs")
     add("--output", required=True, metavar="FOLDER", help="folder or URL for the Parquet files; new, or empty")
     add("--resume", action="store_true", help="go on where the same command was interrupted, if it was")
@@ -93,7 +87,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--address",
         metavar="ADDRESS",
-        help="cluster of Ray; auto for the one that this machine belongs to (default: $RAY_ADDRESS, else a new one)",
+        help="cluster of Ray: HOST:PORT, or auto for the one that this machine belongs to "
+        "(default: $RAY_ADDRESS, else a new one)",
     )
     command.add_model_options(result)
     command.add_image_options(result)
@@ -102,34 +97,42 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command with ``args`` (default: the command line) and exit."""
+    command.on_signals(command.stop_at_once)
     sys.exit(command.status_of(lambda: _run(args)))
 
 
 def _run(args: Sequence[str] | None) -> int:
     found = vars(parser().parse_args(args))
     options = Options(**found | {"paths": tuple(found["paths"])})
-    if options.partition_size < 1:
-        raise UsageError(f"--partition-size must be 1 or more, not {options.partition_size}")
+    _check(options)
     ray = _import_ray()
-    parts = list(partitions(options.paths, options.partition_size))
+    folder = Parts(options.output)
+    parts = list(partitions(options.paths, options.partition_size, folder.root))
     if not parts:
         raise UsageError(f"no images in {' '.join(options.paths)}")
     check_column(parts, options.column)
     labels = read_labels(options.labels) if options.labels else None
     job = _job(options, labels, parts)
-    todo = _Folder(options.output).begin(job, len(parts), options.resume)
-    tally = Tally(job["labels"])
+    there = folder.there(job, options.resume)
+    before, tally = Tally(job["labels"]), Tally(job["labels"])
+    for counts in there.values():
+        before.add_counts(counts)
+    todo = [(number, part) for number, part in enumerate(parts) if number not in there]
     start = time.perf_counter()
-    try:
+    if todo:
         command.on_signals(_stop)
-        for counts in _classify(ray, [(number, parts[number]) for number in todo], options, labels):
-            tally.add_counts(counts)
-    except ray.exceptions.RayError as error:
-        raise InferenceError(f"Ray gave up: {reason(error)}") from error
-    finally:
-        ray.shutdown()
+        try:
+            _start(ray, options)
+            folder.claim(job)
+            for counts in _classify(ray, todo, options, labels):
+                tally.add_counts(counts)
+        except ray.exceptions.RayError as error:
+            raise InferenceError(f"Ray gave up: {reason(getattr(error, 'cause', None) or error)}") from error
+        finally:
+            ray.shutdown()
     rate = tally.images / (time.perf_counter() - start)
-    done = f" ({len(parts) - len(todo)} of {len(parts)} partitions were there)" if len(todo) < len(parts) else ""
+    tally.add_counts(before.counts())
+    done = f" ({len(there)} of {len(parts)} partitions were there)" if there else ""
     print(f"{tally.summary()}, {rate:.0f} images/s, model {options.model}{done}", file=sys.stderr)
     if tally.in_class_folders:
         print(tally.accuracy(), file=sys.stderr)
@@ -138,6 +141,27 @@ def _run(args: Sequence[str] | None) -> int:
 
 def _stop(signal_number: int, _frame: object) -> None:
     raise Stopped(signal_number)
+
+
+def _check(options: Options) -> None:
+    if options.partition_size < 1:
+        raise UsageError(f"--partition-size must be 1 or more, not {options.partition_size}")
+    if options.device.startswith("cuda:"):
+        raise UsageError(f"--device {options.device}: of cuda, Ray chooses the GPU for each worker")
+    address = _address(options)
+    if address in ("auto", "local"):
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or "/" in host or not port.isdecimal():
+        raise UsageError(f"--address must be auto or HOST:PORT, not {address}")
+    try:  # Ray would wait for ever
+        socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"--address {address} does not answer: {reason(error)}") from None
+
+
+def _address(options: Options) -> str:
+    return options.address or os.environ.get("RAY_ADDRESS") or "local"
 
 
 def _import_ray() -> Any:
@@ -154,8 +178,9 @@ def _import_ray() -> Any:
 
 def _job(options: Options, labels: list[str] | None, parts: list[Partition]) -> dict[str, Any]:
     """All that decides on the rows but the images themselves; the model is tried on the way."""
-    try_elsewhere(options.model, "cpu", options.labels)
-    with Classifier(options.model, "cpu", False, labels, options.background, options.max_pixels) as classifier:
+    device = "cpu" if options.device in ("auto", "cuda") else options.device  # there may be no GPU here
+    try_elsewhere(options.model, device, options.labels)
+    with Classifier(options.model, device, False, labels, options.background, options.max_pixels) as classifier:
         if not 1 <= options.top_k <= len(classifier.labels):
             raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")
         listed = json.dumps([asdict(part) for part in parts]).encode()
@@ -171,32 +196,51 @@ def _job(options: Options, labels: list[str] | None, parts: list[Partition]) -> 
         }
 
 
+def _start(ray: Any, options: Options) -> None:
+    """Join the cluster, or start one.
+
+    Raises:
+        InferenceError: it cannot be done.
+        DeviceError: it lacks the GPUs that are asked for.
+    """
+    try:
+        ray.init(_address(options), logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+    except Exception as error:  # of many kinds
+        raise InferenceError(f"Ray cannot be started: {reason(error)}") from error
+    command.on_signals(_stop)  # again: Ray has put itself in the place
+    if options.device == "cuda" and not _gpus(ray):
+        raise DeviceError("--device cuda: the cluster has no GPU")
+
+
+def _gpus(ray: Any) -> int:
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
 def _classify(
     ray: Any, todo: list[tuple[int, Partition]], options: Options, labels: list[str] | None
-) -> Iterable[dict[str, int]]:
-    """The counts of each partition, as they are done."""
-    if not todo:
-        return ()
-    address = options.address or os.environ.get("RAY_ADDRESS", "local")
-    ray.init(address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+) -> Iterator[dict[str, int]]:
+    """The counts of each partition, as they are done.
+
+    Raises:
+        InferenceError: a worker cannot go on.
+    """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
-    resources = ray.cluster_resources()
-    on_gpus = options.device.startswith("cuda") or (options.device == "auto" and resources.get("GPU", 0) >= 1)
-    workers = int(resources.get("GPU" if on_gpus else "CPU", 1))
+    gpus = _gpus(ray) if options.device in ("auto", "cuda") else 0
+    workers = gpus or int(ray.cluster_resources().get("CPU", 1))
     settings = {
         "output": options.output,
         "folder": os.getcwd(),
         "column": options.column,
         "top_k": options.top_k,
         "model": options.model,
-        "device": "cuda" if on_gpus else options.device,
+        "device": "cuda" if gpus else options.device,
         "labels": labels,
         "background": options.background,
         "max_pixels": options.max_pixels,
-        "threads": None if on_gpus else 1,
+        "threads": None if gpus else 1,
     }
     items = [{"number": number, "partition": json.dumps(asdict(part))} for number, part in todo]
     done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
@@ -206,10 +250,12 @@ def _classify(
         compute=ray.data.ActorPoolStrategy(size=max(1, min(workers, len(todo)))),
         # Of whole processors there would be none left for Ray Data's own tasks, and it would wait for ever.
         num_cpus=0.9,
-        num_gpus=1 if on_gpus else 0,
+        num_gpus=1 if gpus else 0,
     )
-    rows: Iterable[dict[str, int]] = done.iter_rows()
-    return rows
+    for row in done.iter_rows():
+        if row["error"]:
+            raise InferenceError(row["error"])
+        yield json.loads(row["counts"])
 
 
 class _Worker:
@@ -218,13 +264,26 @@ class _Worker:
     def __init__(self, output: str, folder: str, column: str, top_k: int, background: str, **about_model: Any) -> None:
         with suppress(OSError):  # on another machine
             os.chdir(folder)
-        self._folder, self._column, self._top_k = _Folder(output), column, top_k
-        self._classifier = Classifier(background=background, **about_model)
+        self._column, self._top_k = column, top_k
+        self._error = ""
+        try:
+            self._parts = Parts(output)
+            self._classifier = Classifier(background=background, **about_model)
+        except InferenceError as error:  # Ray would start one worker after another
+            self._error = str(error)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
-        """Classify the partition in ``batch``, write its file and count."""
-        about = json.loads(str(batch["partition"][0]))
-        partition = Partition(about["kind"], tuple(about["paths"]))
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """Classify the partition in ``batch``, write its part and count."""
+        counts: dict[str, int] = {}
+        if not self._error:
+            about = json.loads(str(batch["partition"][0]))
+            try:
+                counts = self._classify(int(batch["number"][0]), Partition(about["kind"], tuple(about["paths"])))
+            except InferenceError as error:
+                self._error = str(error)
+        return {"error": [self._error], "counts": [json.dumps(counts)]}
+
+    def _classify(self, number: int, partition: Partition) -> dict[str, int]:
         if partition.kind == "files":
             predictions = self._classifier.classify(partition.paths)
         else:
@@ -234,90 +293,8 @@ class _Worker:
         for prediction in predictions:
             tally.add(prediction)
             rows.append(dict(zip(columns(self._top_k), values(prediction, self._top_k), strict=True)))
-        self._folder.write(int(batch["number"][0]), rows, self._top_k)
-        return {name: [count] for name, count in tally.counts().items()}
-
-
-class _Folder:
-    """The folder or prefix of the results."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._is_local = not is_url(name)
-        try:
-            self._system, self._root = file_system(name)
-        except Exception as error:  # an unknown protocol, a package that is missing
-            raise UsageError(f"--output {name}: {reason(error)}") from None
-
-    def begin(self, job: dict[str, Any], count: int, resume: bool) -> list[int]:
-        """The numbers of the partitions that are not there yet.
-
-        Raises:
-            UsageError: there are results that are not to be resumed, or others.
-            OutputError: nothing can be written there.
-        """
-        try:
-            self._make()
-            there = self._names()
-            if there:
-                self._require_same(job, there, resume)
-            else:
-                self._put(JOB, json.dumps(job, indent=2).encode())
-        except UsageError:
-            raise
-        except Exception as error:  # of whatever store it is
-            raise OutputError(f"--output {self._name} cannot be written: {reason(error)}") from error
-        return [number for number in range(count) if _part(number) not in there]
-
-    def _make(self) -> None:
-        if self._is_local:
-            self._system.makedirs(self._root, exist_ok=True)
-        else:  # without parents: a bucket by a wrong name is not made but an error
-            with suppress(FileExistsError):
-                self._system.mkdir(self._root, create_parents=False)
-
-    def _names(self) -> set[str]:
-        try:
-            paths = self._system.ls(self._root, detail=False)
-        except FileNotFoundError:  # an object store has no empty folders
-            return set()
-        return {path.rstrip("/").rpartition("/")[2] for path in paths} - {""}
-
-    def _require_same(self, job: dict[str, Any], there: set[str], resume: bool) -> None:
-        if JOB not in there:
-            raise UsageError(f"--output {self._name} is not empty: name a new folder")
-        if json.loads(self._system.cat_file(f"{self._root}/{JOB}")) != job:
-            raise UsageError(
-                f"--output {self._name} has results of other images, another model or other options: name a new folder"
-            )
-        if not resume:
-            raise UsageError(f"--output {self._name} has results of this job: --resume goes on with it")
-
-    def write(self, number: int, rows: list[dict[str, Any]], top_k: int) -> None:
-        """A partition's rows, whole or not at all."""
-        buffer = BytesIO()
-        with parquet.writer(buffer, top_k) as writer:
-            writer.write_table(parquet.table(rows, top_k))
-        self._put(_part(number), buffer.getvalue())
-
-    def _put(self, name: str, content: bytes) -> None:
-        if not self._is_local:
-            self._system.pipe_file(f"{self._root}/{name}", content)  # which object stores do as a whole
-            return
-        path = Path(self._root, name)
-        temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _part(number: int) -> str:
-    return f"part-{number:06d}.parquet"
+        self._parts.write(number, rows, self._top_k, tally.counts())
+        return tally.counts()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Rows as Parquet; pyarrow is imported when it is needed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from cifar10_runtime.errors import UsageError
@@ -27,11 +27,22 @@ def require_pyarrow() -> None:
         raise UsageError("Parquet files need pyarrow: pip install 'cifar10-zoo[parquet]'") from None
 
 
-def writer(file: "Path | IO[bytes]", top_k: int) -> "ParquetWriter":
+def writer(file: "Path | IO[bytes]", top_k: int, metadata: Mapping[bytes, bytes] | None = None) -> "ParquetWriter":
     """A writer of tables; a context manager."""
     from pyarrow.parquet import ParquetWriter
 
-    return ParquetWriter(file, _schema(top_k))
+    return ParquetWriter(file, _schema(top_k).with_metadata(metadata))
+
+
+def metadata(file: IO[bytes]) -> Mapping[bytes, bytes]:
+    """What ``writer`` was given; nothing where the file is damaged."""
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_schema
+
+    try:
+        return read_schema(file).metadata or {}
+    except (ArrowException, OSError):
+        return {}
 
 
 def table(rows: list[dict[str, Any]], top_k: int) -> "pyarrow.Table":

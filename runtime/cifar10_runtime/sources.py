@@ -4,6 +4,8 @@ The input is a sequence of partitions, each read as a whole by one process. Whic
 fsspec and pyarrow are imported when they are needed.
 """
 
+import os
+import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,8 +21,12 @@ PARQUET_SUFFIXES = (".parquet",)
 SUFFIXES = (*files.SUFFIXES, *TAR_SUFFIXES, *PARQUET_SUFFIXES)
 """What is taken from folders and prefixes, in lower or upper case."""
 
+PART = "part-"
+"""How the names of results begin."""
 _FILES_A_REQUEST = 256
 _ROWS_A_READ = 256
+_BYTES_A_READ = 1 << 20
+_MAGIC = re.compile(r"[*?\[]")
 
 Content = tuple[str, bytes | ImageError]
 """The path of an image, and what its file has in it or why it cannot be read."""
@@ -43,23 +49,27 @@ def is_url(path: str) -> bool:
 
 def file_system(path: str) -> tuple[Any, str]:
     """The file system of fsspec for a path or URL, and what the path is there."""
-    from fsspec.core import url_to_fs
+    import fsspec
 
-    found: tuple[Any, str] = url_to_fs(path)
+    if not is_url(path):  # fsspec takes more than :// for a sign of one
+        return fsspec.filesystem("file"), os.path.abspath(path)
+    found: tuple[Any, str] = fsspec.core.url_to_fs(path)
     return found
 
 
-def partitions(paths: Iterable[str], size: int) -> Iterator[Partition]:
+def partitions(paths: Iterable[str], size: int, output: str) -> Iterator[Partition]:
     """What ``paths`` mean, in a stable order.
 
     Local paths mean what they mean to ``files.find``; a URL of fsspec is a file, a pattern, or a prefix, of which those
-    files are taken that are not hidden. Image files are grouped, ``size`` at most together.
+    files are taken that are not hidden. Image files are grouped, ``size`` at most together. Parts
+    in the folder ``output``, as its file system names it, are results.
 
     Raises:
         UsageError: a path does not exist, matches nothing or cannot be listed.
     """
     found = chain.from_iterable(_listed(path) if is_url(path) else files.find([path], SUFFIXES) for path in paths)
-    for kind, group in groupby(found, _kind):
+    images = (path for path in found if not _plain(path).startswith(f"{output.rstrip('/')}/{PART}"))
+    for kind, group in groupby(images, _kind):
         while some := tuple(islice(group, size if kind in ("files", "urls") else 1)):
             yield Partition(kind, some)
 
@@ -113,9 +123,18 @@ def reason(error: BaseException) -> str:
 
 
 def _open(path: str) -> Any:
-    import fsspec
+    if is_url(path):
+        import fsspec
 
-    return fsspec.open(path)
+        return fsspec.open(path)
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise ImageError("not a regular file")
+    return open(path, "rb")
+
+
+def _plain(path: str) -> str:
+    """The path in its file system."""
+    return path.partition("://")[2] if is_url(path) else os.path.abspath(path)
 
 
 def _kind(path: str) -> str:
@@ -131,15 +150,17 @@ def _listed(url: str) -> list[str]:
     """URLs of the files that a URL means."""
     try:
         system, root = file_system(url)
-        if has_magic(root):
-            found = [name for name in system.glob(root) if system.isfile(name)]
-        elif system.isfile(root):
+        if system.isfile(root):
             return [url]
+        folder = root.rstrip("/")
+        if has_magic(root) and not system.exists(root):
+            found = [name for name in system.glob(root) if system.isfile(name)]
+            folder = _MAGIC.split(root)[0].rpartition("/")[0]
         else:
             found = system.find(root)
     except Exception as error:  # of the client of whatever store it is
         raise UsageError(f"{url} cannot be listed: {reason(error)}") from None
-    visible = sorted(name for name in found if _is_visible(name.removeprefix(root.rstrip("/") + "/")))
+    visible = sorted(name for name in found if _is_visible(name.removeprefix(folder + "/")))
     if not visible:
         raise UsageError(f"{url} does not exist, or there are no files ({' '.join(SUFFIXES)})")
     return [system.unstrip_protocol(name) for name in visible]
@@ -155,31 +176,50 @@ def _fetched(urls: tuple[str, ...]) -> Iterator[Content]:
     system, _ = file_system(urls[0])
     remaining = iter(urls)
     while some := list(islice(remaining, _FILES_A_REQUEST)):
-        names = {url: system._strip_protocol(url) for url in some}
-        fetched = system.cat(list(names.values()), on_error="return")
-        for url, name in names.items():
-            content = fetched[name]
+        names = [system._strip_protocol(url) for url in some]
+        nowhere = [None] * len(names)
+        fetched = system.cat_ranges(names, nowhere, nowhere)  # cat would take the names for patterns
+        for url, content in zip(some, fetched, strict=True):
             yield url, content if isinstance(content, bytes) else ImageError(reason(content))
 
 
 def _tar_members(path: str) -> Iterator[Content]:
-    with _open(path) as file, tarfile.open(fileobj=file, mode="r:*") as tar:
+    with _open(path) as file, _open_tar(file) as tar:
         for member in tar:
-            if member.isfile() and files.is_visible(member.name.rpartition("/")[2]):
+            name = f"{path}/{member.name}"
+            if member.isdir() or not files.is_visible(member.name.rpartition("/")[2]):
+                pass
+            elif member.isfile():
                 opened = tar.extractfile(member)
                 assert opened is not None  # of a regular file
-                yield f"{path}/{member.name}", opened.read()
+                yield name, opened.read()
+            else:
+                yield name, ImageError("not a regular file")
             tar.members = []  # type: ignore[attr-defined]  # of which there may be many
         _require_end(tar)
 
 
+def _open_tar(file: Any) -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=file, mode="r:*")
+    except tarfile.ReadError:
+        raise ImageError("not a tar file, or one with a damaged beginning") from None
+
+
 def _require_end(tar: tarfile.TarFile) -> None:
-    """See whether it was the end: tarfile takes a damaged header, and a missing rest, for one."""
+    """See whether it was the end: tarfile takes a damaged header, and a missing rest, for one.
+
+    Reading on to the very end also lets gzip compare its checksum.
+    """
     file: IO[bytes] | Any = tar.fileobj
     file.seek(tar.offset)
-    block = file.read(tarfile.BLOCKSIZE)
-    if not block or block.strip(b"\0"):
-        raise ImageError("the archive is damaged or cut off here")
+    rest = file.read(tarfile.BLOCKSIZE)
+    if not rest:
+        raise ImageError("the archive is cut off here")
+    while rest:
+        if rest.strip(b"\0"):
+            raise ImageError("the archive is damaged here")
+        rest = file.read(_BYTES_A_READ)
 
 
 def _parquet_rows(path: str, column: str) -> Iterator[Content]:
