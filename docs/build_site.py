@@ -36,6 +36,7 @@ PAGES = {
     "docs/export.md": "Export to ONNX",
     "docs/browser.md": "In the browser",
     "docs/clients.md": "Other clients",
+    "docs/zoo.md": "Model zoos and servers",
     "docs/tutorial-map.md": "From the tutorial",
     "MODEL_CARD.md": "Model card",
     "ARCHITECTURE.md": "How it is built",

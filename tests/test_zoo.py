@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -103,11 +104,15 @@ def test_hugging_face_reads_the_card(zoo: Path) -> None:
     assert len(results) >= 3
 
 
-def test_every_picture_of_the_card_is_there(zoo: Path) -> None:
+def test_every_file_that_the_card_names_is_there(zoo: Path) -> None:
     text = (zoo / "README.md").read_text(encoding="utf-8")
     pictures = [part.split(")")[0] for part in text.split("](")[1:] if part.split(")")[0].endswith(".png")]
     assert pictures
     assert all((zoo / picture).is_file() for picture in pictures)
+    models = re.findall(r"`([^`]+\.onnx)`", text)
+    assert len(set(models)) == len(MODELS)
+    assert all((zoo / model).is_file() for model in models)
+    assert all((zoo / name).exists() for name in ("triton", "labels.txt", "SHA256SUMS", "ONNX_HUB_MANIFEST.json"))
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,17 @@ SUMS = "SHA256SUMS"
 TEST_DATA = "test_data_set_0"
 ROOT = Path(__file__).parents[2]
 
+_ABOUT_FOLDER = f"""
+## In this folder
+
+| | |
+|---|---|
+| `{FAMILY}-NAME/` | a model, and test data in the layout of the ONNX Model Zoo; `{FAMILY}-NAME.tar.gz` is the same |
+| `{HUB_MANIFEST}` | the models as ONNX Hub describes them |
+| `triton/` | a model repository for NVIDIA Triton Inference Server |
+| `labels.txt` | the classes, in the order of the outputs |
+| `{SUMS}` | for `sha256sum --check {SUMS}` |
+"""
 _TEST_IMAGES = 4
 _TAGS = ["vision", "classification", "image classification", "cifar10"]
 
@@ -169,7 +180,8 @@ def _write_card(folder: Path, card: Path) -> None:
         return f"![{match[1]}]({Path(match[2]).name})"
 
     text = re.sub(r"!\[(.*?)\]\((.*?)\)", picture, card.read_text(encoding="utf-8"))
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    text = re.sub(r"`([\w-]+)\.onnx`", rf"`{FAMILY}-\1/model.onnx`", text).replace("models/manifest.json", HUB_MANIFEST)
+    (folder / "README.md").write_text(text + _ABOUT_FOLDER, encoding="utf-8")
 
 
 def _write_sums(folder: Path) -> None:
