@@ -61,8 +61,9 @@ def write_pixels(path: Path, seed: int) -> None:
 
 
 _START = """
-import os
+import os, signal
 from cifar10_runtime import command
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which is ignored where the tests run under nohup
 command.on_signals(command.stop_at_once)  # as main does it first; an earlier signal hits Python, not the command
 os.write(2, b"started\\n")
 command.main()
