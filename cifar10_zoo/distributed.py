@@ -77,8 +77,8 @@ def towers() -> Iterator[Towers]:
     if not distributed.is_torchelastic_launched():
         yield Towers()
         return
-    # The network that they share is in reference cycles. Were it there until the interpreter is taken down, so would be the
-    # threads of gloo, and one job in twelve ended with "terminate called without an active exception".
+    # The network that they share is in reference cycles. When it was there until the interpreter was taken down, the
+    # threads of gloo were too, and one job in twelve ended with "terminate called without an active exception".
     atexit.register(gc.collect)
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:

@@ -61,9 +61,8 @@ def write_pixels(path: Path, seed: int) -> None:
 
 
 _START = """
-import os, signal
+import os
 from cifar10_runtime import command
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which is ignored where the tests run under nohup
 command.on_signals(command.stop_at_once)  # as main does it first; an earlier signal hits Python, not the command
 os.write(2, b"started\\n")
 command.main()
@@ -77,6 +76,7 @@ def start(
     stdout: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
     """``cifar10-infer WORDS...``, from the moment at which it has control."""
+    before = before or ("env", "--default-signal=HUP")  # which is ignored where the tests run under nohup
     command = [*before, sys.executable, "-c", _START, *map(str, words)]
     process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, bufsize=0)
     assert process.stderr is not None
