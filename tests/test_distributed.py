@@ -104,7 +104,7 @@ def test_another_number_of_processes_is_refused(trained: Path, synthetic_dir: Pa
 @pytest.mark.parametrize("everybody", [True, False], ids=["all", "one"])
 def test_a_signal_stops_and_saves_all_at_the_same_step(synthetic_dir: Path, tmp_path: Path, everybody: bool) -> None:
     """Ctrl-C is SIGINT for each process from the terminal, SIGTERM from torchrun; one alone tells the others."""
-    with start(command(synthetic_dir, tmp_path, 10**6)) as launcher:
+    with start(command(synthetic_dir, tmp_path, 10**6, "--recipe", "modern")) as launcher:
         assert launcher.stdout is not None
         assert launcher.stderr is not None
         launcher.stdout.readline()

@@ -140,7 +140,7 @@ def test_a_cluster_without_gpus_is_an_error_and_leaves_the_folder_free(place: Pa
 
 
 def test_a_signal_stops_it_and_it_resumes(place: Path, tmp_path: Path) -> None:
-    """Told by the first part that is there; the folder is a URL, and in it are the images."""
+    """Once the first part is there; the results are at a URL, in the folder of the images."""
     for number in range(40):
         for path in (place / "images").rglob("*.png"):
             copy = tmp_path / f"{number:02d}" / path.relative_to(place / "images")

@@ -96,7 +96,7 @@ def test_onnx_hub_finds_and_loads_every_model(zoo: Path, tmp_path: Path) -> None
 def test_hugging_face_reads_the_card(zoo: Path) -> None:
     card = huggingface_hub.ModelCard.load(zoo / "README.md")
     assert card.data.license == "apache-2.0"
-    assert card.data.library_name == "onnx"
+    assert card.data.to_dict()["library_name"] == "onnx"
     assert card.data.pipeline_tag == "image-classification"
     results = {result.metric_value for result in card.data.eval_results or []}
     manifest = json.loads((zoo / "ONNX_HUB_MANIFEST.json").read_text(encoding="utf-8"))
