@@ -3,7 +3,7 @@
 from cifar10_runtime import Classifier
 
 for prediction in Classifier().classify(["cat.png"]):
-print(prediction.label, prediction.probability)
+    print(prediction.label, prediction.probability)
 """
 
 import importlib

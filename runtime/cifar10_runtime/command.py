@@ -53,6 +53,11 @@ def stop_at_once(signal_number: int, _frame: FrameType | None) -> None:
     os._exit(EXIT_SIGNAL + signal_number)
 
 
+def raise_stopped(signal_number: int, _frame: FrameType | None) -> NoReturn:
+    """What to do while there is something to save or to clear away."""
+    raise Stopped(signal_number)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What the command line says; ``parser`` documents each."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from cifar10_runtime import command
 from cifar10_runtime.classifier import Classifier
-from cifar10_runtime.command import EXIT_OK, EXIT_SOME_FAILED, Stopped
+from cifar10_runtime.command import EXIT_OK, EXIT_SOME_FAILED
 from cifar10_runtime.doctor import version_of
 from cifar10_runtime.errors import DeviceError, InferenceError, UsageError
 from cifar10_runtime.parts import Parts
@@ -114,13 +114,14 @@ def _run(args: Sequence[str] | None) -> int:
     labels = read_labels(options.labels) if options.labels else None
     job = _job(options, labels, parts)
     there = folder.there(job, options.resume)
-    before, tally = Tally(job["labels"]), Tally(job["labels"])
+    tally = Tally(job["labels"])
     for counts in there.values():
-        before.add_counts(counts)
+        tally.add_counts(counts)
+    before = tally.images
     todo = [(number, part) for number, part in enumerate(parts) if number not in there]
     start = time.perf_counter()
     if todo:
-        command.on_signals(_stop)
+        command.on_signals(command.raise_stopped)
         try:
             _start(ray, options)
             folder.claim(job)
@@ -130,17 +131,12 @@ def _run(args: Sequence[str] | None) -> int:
             raise InferenceError(f"Ray gave up: {reason(getattr(error, 'cause', None) or error)}") from error
         finally:
             ray.shutdown()
-    rate = tally.images / (time.perf_counter() - start)
-    tally.add_counts(before.counts())
+    rate = (tally.images - before) / (time.perf_counter() - start)
     done = f" ({len(there)} of {len(parts)} partitions were there)" if there else ""
     print(f"{tally.summary()}, {rate:.0f} images/s, model {options.model}{done}", file=sys.stderr)
     if tally.in_class_folders:
         print(tally.accuracy(), file=sys.stderr)
     return EXIT_SOME_FAILED if tally.failed else EXIT_OK
-
-
-def _stop(signal_number: int, _frame: object) -> None:
-    raise Stopped(signal_number)
 
 
 def _check(options: Options) -> None:
@@ -207,7 +203,7 @@ def _start(ray: Any, options: Options) -> None:
         ray.init(_address(options), logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     except Exception as error:  # of many kinds
         raise InferenceError(f"Ray cannot be started: {reason(error)}") from error
-    command.on_signals(_stop)  # again: Ray has put itself in the place
+    command.on_signals(command.raise_stopped)  # again: Ray has put itself in the place
     if options.device == "cuda" and not _gpus(ray):
         raise DeviceError("--device cuda: the cluster has no GPU")
 

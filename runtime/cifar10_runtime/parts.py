@@ -4,7 +4,6 @@ fsspec and pyarrow are imported when they are needed.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from cifar10_runtime import parquet
+from cifar10_runtime import atomic, parquet
 from cifar10_runtime.errors import OutputError, UsageError
 from cifar10_runtime.sources import PART, file_system, reason
 
@@ -123,23 +122,11 @@ class Parts:
         """The file is there whole or not at all."""
         try:
             if self._is_local:
-                _put_locally(Path(self.root, name), content)
+                atomic.write_file(Path(self.root, name), content)
             else:  # as object stores do it by themselves
                 self._system.pipe_file(f"{self.root}/{name}", content)
         except Exception as error:  # of whatever store it is
             raise OutputError(f"--output {self._name} cannot be written: {reason(error)}") from error
-
-
-def _put_locally(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _part(number: int) -> str:

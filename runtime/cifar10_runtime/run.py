@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from cifar10_runtime import files
+from cifar10_runtime.atomic import write_file
 from cifar10_runtime.classifier import LARGEST_BATCH, Classifier, Prediction, are_labels
-from cifar10_runtime.command import EXIT_OK, EXIT_SOME_FAILED, Options, Stopped, on_signals, stop_at_once
+from cifar10_runtime.command import EXIT_OK, EXIT_SOME_FAILED, Options, on_signals, raise_stopped, stop_at_once
 from cifar10_runtime.errors import ModelError, OutputError, TooManyFailures, UsageError, printable
 from cifar10_runtime.models import bundled
 from cifar10_runtime.output import ID_DIGITS, OutputFile, Sink, to_stream
@@ -250,26 +251,18 @@ def _new_report(options: Options, labels: tuple[str, ...]) -> "Report":
 
 def _write_report(path: Path, page: str) -> None:
     path = path.resolve()  # a link stays a link
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with _signals_raise():
-            temporary.write_text(page, encoding="utf-8")
-            os.replace(temporary, path)
+            write_file(path, page.encode("utf-8"))
     except OSError as error:
         raise OutputError(f"--report {path} cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def _signals_raise() -> Iterator[None]:
     """While there is something to save or to clear away, a signal to end is an exception."""
-
-    def stop(signal_number: int, _frame: object) -> None:
-        raise Stopped(signal_number)
-
     try:
-        on_signals(stop)
+        on_signals(raise_stopped)
         yield
     finally:
         on_signals(stop_at_once)

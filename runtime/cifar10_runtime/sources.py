@@ -9,7 +9,6 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from glob import has_magic
 from itertools import chain, groupby, islice
 from typing import IO, Any
 
@@ -61,14 +60,15 @@ def partitions(paths: Iterable[str], size: int, output: str) -> Iterator[Partiti
     """What ``paths`` mean, in a stable order.
 
     Local paths mean what they mean to ``files.find``; a URL of fsspec is a file, a pattern, or a prefix, of which those
-    files are taken that are not hidden. Image files are grouped, ``size`` at most together. Parts
-    in the folder ``output``, as its file system names it, are results.
+    files are taken that are not hidden. Image files are grouped, ``size`` at most together. Parts in the folder
+    ``output``, as its file system names it, are results.
 
     Raises:
         UsageError: a path does not exist, matches nothing or cannot be listed.
     """
     found = chain.from_iterable(_listed(path) if is_url(path) else files.find([path], SUFFIXES) for path in paths)
-    images = (path for path in found if not _plain(path).startswith(f"{output.rstrip('/')}/{PART}"))
+    results = f"{output.rstrip('/')}/{PART}"
+    images = (path for path in found if not _plain(path).startswith(results))
     for kind, group in groupby(images, _kind):
         while some := tuple(islice(group, size if kind in ("files", "urls") else 1)):
             yield Partition(kind, some)
@@ -153,7 +153,7 @@ def _listed(url: str) -> list[str]:
         if system.isfile(root):
             return [url]
         folder = root.rstrip("/")
-        if has_magic(root) and not system.exists(root):
+        if _MAGIC.search(root) and not system.exists(root):
             found = [name for name in system.glob(root) if system.isfile(name)]
             folder = _MAGIC.split(root)[0].rpartition("/")[0]
         else:
