@@ -11,8 +11,8 @@ from pathlib import Path
 import onnx
 import torch
 
-from cifar10_zoo.inputs import evaluation_images
-from cifar10_zoo.model import Cifar10Net
+from cifar10_zoo.data.transforms import evaluation_images
+from cifar10_zoo.network.model import Cifar10Net
 
 dependencies = ["onnx", "torch"]
 

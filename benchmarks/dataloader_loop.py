@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from plain_loop import BATCH_SIZE, load
 from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.plain_loop import BATCH_SIZE, load
 
 
 class Files(Dataset[tuple[np.ndarray, str]]):

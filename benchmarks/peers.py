@@ -11,14 +11,14 @@ import onnx
 import onnxruntime
 import torch
 from cifar10_export import ServingGraph
-from cifar10_export.ship import MODELS
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
+from release.ship import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cifar10_zoo.config import Precision
-from cifar10_zoo.model import Cifar10Net
+from cifar10_zoo.network.model import Cifar10Net
 
 ROUNDS = 30
 Batch = NDArray[np.uint8]

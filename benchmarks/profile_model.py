@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 import onnxruntime
 import tyro
-from cifar10_runtime.models import DEFAULT_MODEL, find_model
+from cifar10_runtime.engine.models import DEFAULT_MODEL, find_model
 
 RUNS = 50
 

@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from cifar10_runtime.threads import usable_processors
+from cifar10_runtime.engine.threads import usable_processors
 from matplotlib.figure import Figure
 
 from cifar10_zoo import atomic

@@ -9,12 +9,14 @@ from statistics import median
 
 import numpy as np
 import pytest
-from cifar10_runtime import Classifier, images
-from peers import timed, usual_export
+from cifar10_runtime import Classifier
+from cifar10_runtime.images import decode as images
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from cifar10_zoo import dataset, synthetic
+from benchmarks.peers import timed, usual_export
+from cifar10_zoo import synthetic
+from cifar10_zoo.data import cifar10 as dataset
 
 HERE = Path(__file__).parent
 INFER = Path(sys.executable).with_name("cifar10-infer")

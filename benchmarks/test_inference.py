@@ -9,7 +9,9 @@ import onnxruntime
 import pytest
 import torch
 from cifar10_runtime import Classifier
-from peers import (
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.peers import (
     Batch,
     Run,
     compare,
@@ -21,7 +23,6 @@ from peers import (
     usual_export,
     usual_session,
 )
-from pytest_benchmark.fixture import BenchmarkFixture
 
 IMAGES = 512
 """Images a round, in batches of the size in question."""

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from peers import PlainNet, compare, median_seconds, plain_step
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks.peers import PlainNet, compare, median_seconds, plain_step
 from cifar10_zoo.config import Hyperparameters, Precision
-from cifar10_zoo.cuda_graph import GraphedStep
-from cifar10_zoo.dataset import Dataset
-from cifar10_zoo.inputs import TrainingBatches
-from cifar10_zoo.state import TrainingState
-from cifar10_zoo.summaries import Summaries
+from cifar10_zoo.data.cifar10 import Dataset
+from cifar10_zoo.data.transforms import TrainingBatches
+from cifar10_zoo.tracking.tensorboard import Summaries
+from cifar10_zoo.training.cuda_graph import GraphedStep
+from cifar10_zoo.training.state import TrainingState
 
 BATCH_SIZE = 128
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from cifar10_zoo import dataset
+from cifar10_zoo.data import cifar10 as dataset
 from cifar10_zoo.errors import OptionError, ZooError
 
 Options = TypeVar("Options")

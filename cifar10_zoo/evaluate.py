@@ -15,16 +15,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cifar10_zoo import checkpoint, curves, history
-from cifar10_zoo.checkpoint import Checkpoint
 from cifar10_zoo.cli import DataOptions, run
-from cifar10_zoo.dataset import Dataset
-from cifar10_zoo.device import DeviceChoice, choose_device
+from cifar10_zoo.data.cifar10 import Dataset
+from cifar10_zoo.data.transforms import evaluation_images, ten_views
 from cifar10_zoo.errors import OptionError
-from cifar10_zoo.history import Evaluation
-from cifar10_zoo.inputs import evaluation_images, ten_views
-from cifar10_zoo.model import Cifar10Net
-from cifar10_zoo.summaries import Summaries
+from cifar10_zoo.network.model import Cifar10Net
+from cifar10_zoo.tracking import history
+from cifar10_zoo.tracking import plots as curves
+from cifar10_zoo.tracking.history import Evaluation
+from cifar10_zoo.tracking.tensorboard import Summaries
+from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training.checkpoint import Checkpoint
+from cifar10_zoo.training.device import DeviceChoice, choose_device
 
 BATCH_SIZE = 500
 """Images in a batch; no influence on the result."""

@@ -19,13 +19,14 @@ import tyro
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar10_zoo import checkpoint, dataset
 from cifar10_zoo.cli import run
 from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.data import cifar10 as dataset
 from cifar10_zoo.errors import CheckpointError, OptionError
-from cifar10_zoo.loss import LOSS_NAMES
-from cifar10_zoo.model import tutorial_name
-from cifar10_zoo.state import TrainingState
+from cifar10_zoo.network.model import tutorial_name
+from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training.loss import LOSS_NAMES
+from cifar10_zoo.training.state import TrainingState
 
 Variables = Mapping[str, NDArray[Any]]
 

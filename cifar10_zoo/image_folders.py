@@ -11,7 +11,7 @@ from PIL import Image
 
 from cifar10_zoo import atomic
 from cifar10_zoo.cli import DataOptions, run
-from cifar10_zoo.dataset import Dataset, Split
+from cifar10_zoo.data.cifar10 import Dataset, Split
 from cifar10_zoo.errors import DatasetError
 
 

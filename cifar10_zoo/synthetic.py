@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar10_zoo import atomic, dataset
+from cifar10_zoo import atomic
 from cifar10_zoo.cli import run
+from cifar10_zoo.data import cifar10 as dataset
 from cifar10_zoo.errors import DatasetError, OptionError
 
 Floats = NDArray[np.float32]

@@ -20,19 +20,20 @@ import torch
 import tyro
 from torch import Tensor
 
-from cifar10_zoo import checkpoint, dataset
 from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.config import Hyperparameters, flag
-from cifar10_zoo.cuda_graph import GraphedStep
-from cifar10_zoo.device import DeviceChoice, choose_device
-from cifar10_zoo.distributed import Towers, towers
+from cifar10_zoo.data import cifar10 as dataset
+from cifar10_zoo.data.transforms import TrainingBatches
 from cifar10_zoo.errors import CheckpointError, OptionError, TrainingError
-from cifar10_zoo.inputs import TrainingBatches
-from cifar10_zoo.journal import Journal
-from cifar10_zoo.process import alone_in, stop_signals
 from cifar10_zoo.recipes import named_in
-from cifar10_zoo.schedule import last_step
-from cifar10_zoo.state import TrainingState
+from cifar10_zoo.tracking.logger import Journal
+from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training.cuda_graph import GraphedStep
+from cifar10_zoo.training.device import DeviceChoice, choose_device
+from cifar10_zoo.training.distributed import Towers, towers
+from cifar10_zoo.training.run_control import alone_in, stop_signals
+from cifar10_zoo.training.schedule import last_step
+from cifar10_zoo.training.state import TrainingState
 
 _AGREEMENT_FREQUENCY = 10
 """Steps between two looks of several processes whether one was told to stop; torchrun kills what does not in 30 s."""

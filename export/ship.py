@@ -1,6 +1,6 @@
 """Export every model that ships with cifar10-infer: python export/ship.py."""
 
-from cifar10_export.ship import Options, ship
+from release.ship import Options, ship
 
 from cifar10_zoo.cli import run
 

@@ -18,7 +18,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from image_files import picture
+from tests.helpers.image_files import picture
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cifar10_zoo/", "export/cifar10_export/", "runtime/cifar10_runtime/")

@@ -8,17 +8,17 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from command_line import ROOT, run
 from PIL import Image
 
-from cifar10_zoo import dataset, image_folders, synthetic, train
+from cifar10_zoo import image_folders, synthetic, train
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.dataset import Dataset
+from cifar10_zoo.data import cifar10 as dataset
+from cifar10_zoo.data.cifar10 import Dataset
+from tests.helpers.command_line import ROOT, run
+from tests.helpers.golden_reference import GOLDEN
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("untimed")
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -10,10 +10,12 @@ import onnx
 from cifar10_export.graph import Layout, Views, build, build_half
 from cifar10_export.quantize import CALIBRATION_IMAGES, quantize
 from cifar10_export.verify import Precision, verify
-from cifar10_zoo import __version__, atomic, checkpoint, dataset
-from cifar10_zoo.checkpoint import Checkpoint
-from cifar10_zoo.dataset import Dataset
+from cifar10_zoo import __version__, atomic
+from cifar10_zoo.data import cifar10 as dataset
+from cifar10_zoo.data.cifar10 import Dataset
 from cifar10_zoo.errors import OptionError, ZooError
+from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from cifar10_export.winograd import WinogradNet
-from cifar10_zoo.dataset import IMAGE_SHAPE
-from cifar10_zoo.inputs import evaluation_images, ten_views
-from cifar10_zoo.model import Cifar10Net, LocalResponseNorm
+from cifar10_zoo.data.cifar10 import IMAGE_SHAPE
+from cifar10_zoo.data.transforms import evaluation_images, ten_views
+from cifar10_zoo.network.model import Cifar10Net, LocalResponseNorm
 
 OPSET = 18
 """The oldest ONNX operator set that PyTorch's exporter writes, for the widest choice of runtimes."""

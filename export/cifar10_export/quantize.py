@@ -11,8 +11,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from torch import Tensor, nn
 
 from cifar10_export.graph import INPUT, ServingGraph, quiet, to_onnx
-from cifar10_zoo.inputs import evaluation_images
-from cifar10_zoo.model import Cifar10Net
+from cifar10_zoo.data.transforms import evaluation_images
+from cifar10_zoo.network.model import Cifar10Net
 
 CALIBRATION_IMAGES = 1_000
 _BATCHES = 10

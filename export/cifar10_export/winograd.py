@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cifar10_zoo.model import Cifar10Net
+from cifar10_zoo.network.model import Cifar10Net
 
 ROWS = 4
 """Rows of output in a tile: the 12 of conv2 are 3 tiles."""

@@ -1,0 +1,1 @@
+"""Data sets: reading, downloading, batches and transforms."""

@@ -1,0 +1,102 @@
+"""What TensorBoard shows: the tutorial's summaries, each tag once and in one naming (ARCHITECTURE.md lists them).
+
+tensorboard --logdir cifar10_train
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType, TracebackType
+
+import torch
+from torch import Tensor
+
+from cifar10_zoo.network.model import tutorial_name
+from cifar10_zoo.training.loss import LOSS_NAMES
+from cifar10_zoo.training.schedule import learning_rate
+from cifar10_zoo.training.state import TrainingState
+
+# Event files need no TensorFlow, but TensorBoard would load it wherever it is installed: seconds, and pages on stderr.
+sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
+from torch.utils.tensorboard.writer import SummaryWriter  # noqa: E402
+
+LAYERS = ("conv1", "conv2", "local3", "local4", "softmax_linear")
+"""The layers whose activations are summarized."""
+IMAGES = 3
+"""How many images of a batch are shown."""
+_BINS = 64
+
+
+class Summaries:
+    """Writes event files to ``folder``.
+
+    Args:
+        first_step: what TensorBoard is to forget: everything that an earlier run in the same folder wrote from this
+            step on, so that the curves of a resumed run do not overlap.
+    """
+
+    def __init__(self, folder: Path, first_step: int | None = None) -> None:
+        self._writer = SummaryWriter(str(folder), purge_step=first_step)
+
+    def __enter__(self) -> "Summaries":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write the last events."""
+        self._writer.close()
+
+    def batch(self, step: int, images: Tensor, activations: Mapping[str, Tensor]) -> None:
+        """The first images of a batch, and histogram and sparsity of each layer's activations.
+
+        Args:
+            images: [N, 3, H, W] float32, standardized.
+            activations: what ``Cifar10Net.activations`` gives for them.
+        """
+        for number, image in enumerate(images[:IMAGES]):
+            gray_is_zero = image / (2 * image.abs().max().clamp(min=1e-9)) + 0.5
+            self._writer.add_image(f"images/{number}", gray_is_zero.cpu(), step)
+        for name in LAYERS:
+            self._histogram(f"{name}/activations", activations[name], step)
+            self._writer.add_scalar(f"{name}/sparsity", float((activations[name] == 0).float().mean()), step)
+
+    def training(self, step: int, state: TrainingState, losses: Tensor, examples_per_sec: float) -> None:
+        """The losses of ``step`` and their averages, learning rate, weights, gradients and speed after its update."""
+        for name, raw, averaged in zip(LOSS_NAMES, losses.tolist(), state.loss_averages.values.tolist(), strict=True):
+            self._writer.add_scalar(f"{name}/raw", raw, step)
+            self._writer.add_scalar(f"{name}/averaged", averaged, step)
+        self._writer.add_scalar("learning_rate", learning_rate(step, state.hyperparameters), step)
+        self._writer.add_scalar("examples_per_sec", examples_per_sec, step)
+        for name, parameter in state.model.named_parameters():
+            tag = tutorial_name(name)
+            self._histogram(tag, parameter, step)
+            if parameter.grad is not None:
+                self._histogram(f"{tag}/gradients", parameter.grad, step)
+
+    def precision(self, step: int, precision: float) -> None:
+        """Precision @ 1 of the checkpoint of ``step``."""
+        self._writer.add_scalar("precision_at_1", precision, step)
+
+    def _histogram(self, tag: str, values: Tensor, step: int) -> None:
+        """Counts in bins of equal width: two orders faster than the writer's own histograms of millions of values."""
+        values = values.detach().float().flatten()
+        values = values[values.isfinite()]  # a diverging training ends with its own message
+        if not len(values):
+            return
+        low, high = (float(limit) for limit in torch.aminmax(values))
+        high = max(high, low + abs(low) * 1e-6 + 1e-12)
+        self._writer.add_histogram_raw(
+            tag,
+            min=low,
+            max=high,
+            num=values.numel(),
+            sum=float(values.double().sum()),
+            sum_squares=float(values.double().square().sum()),
+            bucket_limits=torch.linspace(low, high, _BINS + 1)[1:].tolist(),
+            bucket_counts=torch.histc(values, _BINS, low, high).tolist(),
+            global_step=step,
+        )

@@ -1,0 +1,1 @@
+"""Everything that a training step changes, and how it is kept."""

@@ -1,0 +1,1 @@
+"""What only a checkout can do: ship the models and pack the zoo entry."""

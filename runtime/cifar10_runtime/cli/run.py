@@ -1,0 +1,268 @@
+"""What cifar10-infer does: from paths to rows."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from cifar10_runtime.atomic import write_file
+from cifar10_runtime.cli.parser import EXIT_OK, EXIT_SOME_FAILED, Options, on_signals, raise_stopped, stop_at_once
+from cifar10_runtime.engine.classifier import LARGEST_BATCH, Classifier, Prediction, are_labels
+from cifar10_runtime.engine.models import bundled
+from cifar10_runtime.errors import ModelError, OutputError, TooManyFailures, UsageError, printable
+from cifar10_runtime.images import find as files
+from cifar10_runtime.results.rows import FORMATS, Table, valid_unicode
+from cifar10_runtime.results.tally import Tally
+from cifar10_runtime.results.writer import ID_DIGITS, OutputFile, Sink, to_stream
+
+if TYPE_CHECKING:
+    from cifar10_runtime.results.page import Report
+
+
+def run(options: Options) -> int:
+    """Classify what ``options`` say and return the exit status."""
+    _check(options)
+    paths = _paths(options)
+    warnings.filterwarnings("ignore", module="PIL")  # what matters is in the rows
+    Image.MAX_IMAGE_PIXELS = None  # --max-pixels is the limit
+    classifier = _classifier(options)  # never closed: after an interruption its threads may be busy for long
+    if not 1 <= options.top_k <= len(classifier.labels):
+        raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")
+    tally = Tally(classifier.labels)
+    report = _new_report(options, classifier.labels) if options.report else None
+
+    def take(prediction: Prediction) -> None:
+        tally.add(prediction)
+        if report:
+            report.add(prediction)
+        _check_failures(tally, prediction, options)
+
+    start = time.perf_counter()
+    with _destination(options, classifier) as (finished, rows):
+        for prediction in _checked(finished, paths):
+            take(prediction)
+        before = tally.images
+        for prediction in _with_progress_bar(classifier.classify(paths, options.batch_size), options):
+            take(prediction)
+            rows.add(prediction)
+    rate = (tally.images - before) / (time.perf_counter() - start)
+    facts = _facts(options, classifier, rate)
+    print(f"{tally.summary()}, {facts['Speed']}, device {facts['Device']}, model {facts['Model']}", file=sys.stderr)
+    if tally.in_class_folders:
+        print(tally.accuracy(), file=sys.stderr)
+    if report and options.report:
+        title = " ".join(options.paths) or f"files from {options.files_from}"
+        facts["Date"] = f"{datetime.now():%Y-%m-%d %H:%M}"
+        _write_report(options.report, report.html(title, facts))
+    return EXIT_SOME_FAILED if tally.failed else EXIT_OK
+
+
+def _check(options: Options) -> None:
+    """What can be known to be wrong before anything is loaded."""
+    if not options.paths and options.files_from is None:
+        raise UsageError("name the folders or files to classify: cifar10-infer images/")
+    if options.batch_size is not None and not 1 <= options.batch_size <= LARGEST_BATCH:
+        raise UsageError(f"--batch-size must be between 1 and {LARGEST_BATCH}, not {options.batch_size}")
+    if options.max_pixels < 1:
+        raise UsageError(f"--max-pixels must be 1 or more, not {options.max_pixels}")
+    if options.max_failures is not None and options.max_failures < 0:
+        raise UsageError(f"--max-failures must be 0 or more, not {options.max_failures}")
+    to_file = options.output not in (None, "-")
+    if options.resume and not to_file:
+        raise UsageError("--resume needs the file that was interrupted: name it by --output")
+    if options.format and to_file:
+        raise UsageError("--format is for stdout; the name of --output says the format of a file")
+    if not to_file and sys.stdout is None:
+        raise UsageError("stdout is closed: name a file by --output")
+    if report := options.report:
+        _check_report(report, options)
+
+
+def _check_report(report: Path, options: Options) -> None:
+    """It is written last, when it would be a pity if it could not be."""
+    if report.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--report {report}: the name must end in .html")
+    if not os.access(report.parent, os.W_OK):
+        raise UsageError(f"--report {report}: there is no folder {report.parent} that can be written to")
+    if report.exists() and not report.is_file():
+        raise UsageError(f"--report {report} exists and is not a regular file")
+    if report.exists() and not options.overwrite:
+        raise UsageError(f"--report {report} exists: --overwrite replaces it")
+
+
+def _paths(options: Options) -> Iterator[str]:
+    listed = files.listed(options.files_from) if options.files_from is not None else iter(())
+    paths = chain(files.find(options.paths), listed)
+    first = next(paths, None)
+    if first is None:
+        where = " ".join([*options.paths, *([f"--files-from {options.files_from}"] if options.files_from else [])])
+        raise UsageError(f"no images ({' '.join(files.SUFFIXES)}) in {where}")
+    paths = chain([first], paths)
+    return iter(files.shard(paths, *options.shard)) if options.shard else paths
+
+
+def _classifier(options: Options) -> Classifier:
+    labels = read_labels(options.labels) if options.labels else None
+    try_elsewhere(options.model, options.device, options.labels)
+    return Classifier(options.model, options.device, options.tf32, labels, options.background, options.max_pixels)
+
+
+def try_elsewhere(model: str, device: str, labels: Path | None) -> None:
+    """Open a model of unknown origin in a process of its own first: there are files that crash ONNX Runtime.
+
+    Raises:
+        ModelError: this is one of them.
+    """
+    if model in bundled() or not Path(model).is_file():
+        return
+    code = "import sys; from cifar10_runtime.cli.run import try_model; try_model(*sys.argv[1:])"
+    words = [sys.executable, "-P", "-c", code, model, device, str(labels or "")]
+    status = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode
+    if status < 0:  # its errors are this process's as well
+        raise ModelError(f"{model} crashes ONNX Runtime ({signal.Signals(-status).name}): export it again")
+
+
+def try_model(model: str, device: str, labels: str) -> None:
+    """What that process does."""
+    Classifier(model, device, labels=read_labels(Path(labels)) if labels else None)
+
+
+def read_labels(path: Path) -> list[str]:
+    """The names in a file of labels.
+
+    Raises:
+        UsageError: there are none.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+        labels = json.loads(text) if text.startswith(("[", "{")) else [line.strip() for line in text.splitlines()]
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "neither one name a line nor a JSON list"
+        raise UsageError(f"--labels {path}: {reason}") from None
+    if not isinstance(labels, list) or not are_labels(labels):
+        raise UsageError(f"--labels {path}: there must be a name for each class, one a line or as a JSON list")
+    return labels
+
+
+@contextmanager
+def _destination(options: Options, classifier: Classifier) -> Iterator[tuple[Iterable[Prediction], Sink]]:
+    """Predictions that are there from an earlier run, and where all others go."""
+    if options.output not in (None, "-"):
+        identity, batch_size = _identity(options, classifier), options.batch_size or classifier.batch_size
+        file = OutputFile(
+            Path(str(options.output)), options.top_k, identity, batch_size, options.resume, options.overwrite
+        )
+        if file.is_complete:
+            print(f"{options.output} is complete: there is nothing left to classify", file=sys.stderr)
+        try:
+            with _signals_raise(), file.open() as destination:
+                yield destination
+        except UsageError:  # nothing was done
+            raise
+        except BaseException:
+            if left := file.left():
+                print(left, file=sys.stderr)
+            raise
+        return
+    for_people = options.output is None and options.format is None
+    layout = Table(options.top_k) if for_people else FORMATS[options.format or "csv"](options.top_k)
+    with open(1, "wb", buffering=0, closefd=False) as stdout:
+        try:
+            with _signals_raise(), to_stream(stdout, layout) as rows:
+                yield (), rows
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"stdout cannot be written: {error.strerror}") from error
+
+
+def _identity(options: Options, classifier: Classifier) -> str:
+    """Digest of all that decides on the rows but the files themselves."""
+    decisive = [
+        classifier.model_sha256,
+        classifier.labels,
+        classifier.device,
+        options.tf32,
+        options.batch_size or classifier.batch_size,
+        options.background,
+        options.max_pixels,
+        options.top_k,
+    ]
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:ID_DIGITS]
+
+
+def _checked(finished: Iterable[Prediction], paths: Iterator[str]) -> Iterator[Prediction]:
+    """What was classified earlier, taken from ``paths``."""
+    for prediction in finished:
+        path = next(paths, None)
+        if path is None or prediction.path not in (path, valid_unicode(path)):  # the latter in Parquet
+            raise UsageError(
+                f"--resume: the images have changed: there was {prediction.path}, now there is {path or 'none'}; begin "
+                "anew with --overwrite instead of --resume"
+            )
+        yield prediction
+
+
+def _check_failures(tally: Tally, prediction: Prediction, options: Options) -> None:
+    most = 0 if options.strict else options.max_failures
+    if prediction.error and most is not None and tally.failed > most:
+        option = "--strict" if options.strict else f"--max-failures {most}"
+        raise TooManyFailures(f"{prediction.path}: {prediction.error} ({option})")
+
+
+def _with_progress_bar(predictions: Iterable[Prediction], options: Options) -> Iterable[Prediction]:
+    """A bar on stderr where that is a terminal on which nothing else is shown."""
+    rows_are_shown = options.output in (None, "-") and sys.stdout.isatty()
+    if rows_are_shown or not sys.stderr.isatty():
+        return predictions
+    from tqdm import tqdm  # late, for it takes a tenth of the time to the first prediction
+
+    bar: Iterable[Prediction] = tqdm(predictions, unit=" images")
+    return bar
+
+
+def _facts(options: Options, classifier: Classifier, rate: float) -> dict[str, str]:
+    about = classifier.metadata
+    trained = printable(f"({about.get('dataset', 'unknown data')}, step {about.get('step', 'unknown')})")
+    return {
+        "Speed": f"{rate:.0f} images/s",
+        "Device": classifier.device,
+        "Model": f"{options.model} {trained}",
+    }
+
+
+def _new_report(options: Options, labels: tuple[str, ...]) -> "Report":
+    from cifar10_runtime.results.page import Report  # late, like the bar
+
+    return Report(labels, options.background, options.max_pixels)
+
+
+def _write_report(path: Path, page: str) -> None:
+    path = path.resolve()  # a link stays a link
+    try:
+        with _signals_raise():
+            write_file(path, page.encode("utf-8"))
+    except OSError as error:
+        raise OutputError(f"--report {path} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """While there is something to save or to clear away, a signal to end is an exception."""
+    try:
+        on_signals(raise_stopped)
+        yield
+    finally:
+        on_signals(stop_at_once)

@@ -1,0 +1,1 @@
+"""The command cifar10-infer-ray."""

@@ -1,0 +1,1 @@
+"""Models, ONNX Runtime sessions and the classifier."""

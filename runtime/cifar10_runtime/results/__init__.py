@@ -1,0 +1,1 @@
+"""Rows, result files and the report page."""

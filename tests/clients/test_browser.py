@@ -1,0 +1,153 @@
+"""The page of web/: pixels as Pillow makes them, and in a real browser the answers of cifar10-infer."""
+
+import base64
+import csv
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers.command_line import ROOT, infer
+from tests.helpers.image_files import picture
+from tests.helpers.npm import need_node, need_packages, node, npm
+
+WEB = ROOT / "web"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.parametrize("size", [32, 7])
+def test_squares_are_resized_as_pillow_does(size: int) -> None:
+    need_node()
+    rng = np.random.default_rng(size)
+    squares = [
+        rng.integers(0, 256, (side, side, 3), np.uint8) for side in (1, 2, 5, 31, 32, 33, 47, 64, 100, 257, 1001)
+    ]
+    squares.append(np.indices((96, 96, 3)).sum(axis=0).astype(np.uint8) % 2 * 255)  # sums beyond black and white
+    asked = (json.dumps({"side": len(square), "rgba": rgba(square)}) for square in squares)
+    result = node(WEB / "test" / "resize.mjs", size, stdin="\n".join(asked))
+    assert result.returncode == 0, result.stderr
+    for square, line in zip(squares, result.stdout.splitlines(), strict=True):
+        expected = Image.fromarray(square).resize((size, size), Image.Resampling.BICUBIC)
+        assert base64.b64decode(line) == expected.tobytes(), f"{len(square)} pixels"
+
+
+def rgba(square: np.ndarray) -> str:
+    return base64.b64encode(Image.fromarray(square).convert("RGBA").tobytes()).decode()
+
+
+@pytest.fixture
+def page_url() -> Iterator[str]:
+    """The address of the page, built and served."""
+    if not CHROMIUM:
+        pytest.skip("chromium is not installed")
+    need_packages(WEB)
+    result = npm("run", "build", cwd=WEB)
+    assert result.returncode == 0, result.stderr
+    with served(ROOT / "dist" / "page") as url:
+        yield url
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files and does not tell of them."""
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def pictures(folder: Path, tmp_path: Path) -> Path:
+    """100 files: test images in class folders, files of many kinds, a damaged one."""
+    target = tmp_path / "pictures"
+    for source in sorted(folder.glob("*/*.png"))[:84]:
+        (target / source.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target / source.parent.name)
+    others = target / "others"
+    others.mkdir()
+    for name, (size, mode, options) in OTHERS.items():
+        picture(*size, mode).save(others / name, **options)
+    damaged = (others / "odd.png").read_bytes()
+    (others / "damaged.png").write_bytes(damaged[: len(damaged) // 2])
+    return target
+
+
+TURNED = {orientation: Image.Exif() for orientation in (3, 5, 6)}
+for orientation, exif in TURNED.items():
+    exif[0x0112] = orientation
+OTHERS: dict[str, tuple[tuple[int, int], str, dict[str, Any]]] = {
+    "bitmap.bmp": ((33, 32), "RGB", {}),
+    "frames.gif": ((50, 40), "P", {"save_all": True, "append_images": [picture(50, 40, "RGB").rotate(90)]}),
+    "grey.jpg": ((32, 32), "L", {}),
+    "large.jpg": ((1601, 1203), "RGB", {"quality": 92}),
+    "lossless.webp": ((41, 57), "RGB", {"lossless": True}),
+    "lossy.webp": ((90, 33), "RGB", {}),
+    "odd.png": ((201, 99), "RGB", {}),
+    "palette.png": ((64, 48), "P", {"transparency": 3}),
+    "progressive.jpg": ((199, 240), "RGB", {"progressive": True}),
+    "small.jpg": ((32, 32), "RGB", {"quality": 90}),
+    "tiny.png": ((5, 4), "RGB", {}),
+    "transparent.png": ((63, 47), "RGBA", {}),
+    "turned-3.jpg": ((60, 41), "RGB", {"exif": TURNED[3]}),
+    "turned-5.jpg": ((60, 41), "RGB", {"exif": TURNED[5]}),
+    "turned-6.png": ((41, 60), "RGB", {"exif": TURNED[6]}),
+}
+"""Files of other sizes, formats and kinds of pixels."""
+
+
+def answers(paths: Path, model: str, output: Path) -> dict[str, dict[str, str]]:
+    """What cifar10-infer says, by the path below the folder that ``paths`` lies in."""
+    result = infer(paths, "--model", model, "--output", output)
+    assert result.returncode == 3, result.stderr
+    with output.open(newline="") as file:
+        return {str(Path(row["path"]).relative_to(paths.parent)): row for row in csv.DictReader(file)}
+
+
+def test_the_page_says_what_cifar10_infer_says(page_url: str, pictures: Path, tmp_path: Path) -> None:
+    some = sorted(pictures.glob("*/*.png"))[:40]
+    steps = [{"model": "fp32", "drop": [str(pictures)]}, {"model": "int8", "choose": [str(path) for path in some]}]
+    task = {"chromium": CHROMIUM, "profile": str(tmp_path / "profile"), "url": page_url, "steps": steps}
+    result = node(WEB / "test" / "drive.mjs", stdin=json.dumps(task))
+    assert result.returncode == 0, result.stderr
+    seen = json.loads(result.stdout)
+    assert seen["complaints"] == []
+    assert all(url.startswith((page_url, f"blob:{page_url}", "data:")) for url in seen["requests"]), seen["requests"]
+    assert list(seen["reached"].values()) == [False, False], "neither page nor worker reaches another origin"
+
+    dropped, chosen = seen["steps"]
+    expected = answers(pictures, "fp32", tmp_path / "fp32.csv")
+    assert len(expected) == 100
+    assert [card["path"] for card in dropped] == list(expected), "in the same order"
+    for card in dropped:
+        reduced = card["path"].endswith("large.jpg")  # by cifar10-infer, while it is decoded
+        compare(card, expected[card["path"]], 0.1 if reduced else 1e-4)
+    by_name = {Path(path).name: row for path, row in answers(pictures, "int8", tmp_path / "int8.csv").items()}
+    assert len(chosen) == 40
+    for card in chosen:
+        compare(card, by_name[card["path"]], 1e-3)
+
+
+def compare(card: dict[str, Any], row: dict[str, str], tolerance: float) -> None:
+    """A card of the page with a row of cifar10-infer."""
+    assert bool(card["error"]) == bool(row["error"]), card
+    if not card["error"]:
+        label, probability = card["ranking"][0]
+        assert label == row["label"], card
+        assert probability == pytest.approx(float(row["probability"]), abs=tolerance), card

@@ -1,0 +1,224 @@
+"""Every mode of Pillow in every EXIF orientation and extreme sizes, against pixels computed without Pillow."""
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cifar10_runtime import ImageError
+from cifar10_runtime.images import decode as images
+from numpy.typing import NDArray
+from PIL import Image
+
+Array = NDArray[np.float64]
+
+SIZES = [(1, 1), (1, 5000), (32, 32), (5000, 3)]
+"""Width and height of the upright image."""
+STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: upright[:, ::-1].swapaxes(0, 1),
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: upright[::-1].swapaxes(0, 1),
+}
+"""How a camera stores an upright image of each orientation; for 6, the first row is what belongs on the right."""
+
+
+def grey(values: Array) -> Array:
+    return np.repeat(values[..., None], 3, axis=2)
+
+
+def on_white(colors: Array, alpha: Array) -> Array:
+    return (colors * alpha[..., None] + 255 * (255 - alpha[..., None])) / 255
+
+
+def from_ycbcr(values: Array) -> Array:
+    """JFIF's conversion."""
+    y, cb, cr = values[..., 0], values[..., 1] - 128, values[..., 2] - 128
+    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=2)
+    return rgb.clip(0, 255)
+
+
+PALETTE = np.random.default_rng(1).integers(0, 256, (256, 3))
+
+EXPECTED: dict[str, tuple[str, int, Callable[[Array], Array]]] = {
+    "1": ("png", 1, lambda v: grey(np.where(v > 127, 255.0, 0.0))),
+    "L": ("png", 1, grey),
+    "P": ("png", 1, lambda v: PALETTE[v.astype(int)].astype(float)),
+    "RGB": ("png", 3, lambda v: v),
+    "RGBX": ("tif", 4, lambda v: v[..., :3]),
+    "RGBA": ("png", 4, lambda v: on_white(v[..., :3], v[..., 3])),
+    "LA": ("png", 2, lambda v: on_white(grey(v[..., 0]), v[..., 1])),
+    "PA": ("tif", 2, lambda v: on_white(PALETTE[v[..., 0].astype(int)].astype(float), v[..., 1])),
+    "CMYK": ("tif", 4, lambda v: (255 - v[..., :3]) * (255 - v[..., 3:]) / 255),
+    "YCbCr": ("tif", 3, from_ycbcr),
+    "I;16": ("png", 16, lambda v: grey(np.floor(v / 256))),
+    "I;16L": ("tif", 16, lambda v: grey(np.floor(v / 256))),
+    "I;16B": ("tif", 16, lambda v: grey(np.floor(v / 256))),
+}
+"""For each mode: what it is stored as, its bands (16 for one of 16 bits), and what the stored values look like."""
+OPENED_AS = {"RGBX": "RGB", "I;16L": "I;16"}
+"""Modes that Pillow writes and gives another name when it reads them."""
+REFUSED = ("I", "F")
+"""Modes of which nobody knows which value is white."""
+IN_MEMORY = {"HSV", "La", "RGBa", "I;16N"}
+"""Modes that no file has."""
+
+
+def test_no_mode_is_left_out() -> None:
+    assert set(Image.MODES) - IN_MEMORY == EXPECTED.keys() | {*REFUSED, "LAB"}
+
+
+def picture(mode: str, values: np.ndarray) -> Image.Image:
+    """Of the stored ``values`` [H, W] or [H, W, bands]."""
+    if mode == "1":
+        return Image.fromarray(values > 127)
+    if mode.startswith("I;16"):
+        kind = ">u2" if mode.endswith("B") else "<u2"
+        return Image.frombytes(mode, values.shape[1::-1], np.ascontiguousarray(values.astype(kind)).tobytes())
+    if mode in ("P", "PA"):
+        index = Image.frombytes(
+            "P", values.shape[1::-1], np.ascontiguousarray(values[..., :1] if mode == "PA" else values)
+        )
+        index.putpalette(PALETTE.astype(np.uint8).tobytes())
+        if mode == "P":
+            return index
+        index = index.convert("PA")
+        index.putalpha(Image.fromarray(np.ascontiguousarray(values[..., 1])))
+        return index
+    return Image.frombytes(mode, values.shape[1::-1], np.ascontiguousarray(values).tobytes())
+
+
+def draw(mode: str, width: int, height: int) -> np.ndarray:
+    bands = EXPECTED[mode][1]
+    random = np.random.default_rng(width + height)
+    if bands == 16:
+        return random.integers(0, 1 << 16, (height, width), dtype=np.uint16)
+    return random.integers(0, 256, (height, width) if bands == 1 else (height, width, bands), dtype=np.uint8)
+
+
+def middle(pixels: Array) -> Array:
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]
+
+
+def enlarge(pixels: Array, size: int) -> Array:
+    """By Keys' cubic convolution with a = -0.5, weights beyond the border left out and the rest scaled to 1."""
+    side = len(pixels)
+    distance = np.abs((np.arange(size)[:, None] + 0.5) * side / size - 0.5 - np.arange(side)[None, :])
+    near = 1.5 * distance**3 - 2.5 * distance**2 + 1
+    far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+    weights = np.where(distance < 1, near, np.where(distance < 2, far, 0))
+    weights /= weights.sum(axis=1, keepdims=True)
+    columns = np.einsum("oi,hic->hoc", weights, pixels).clip(0, 255)
+    both: Array = np.einsum("oi,iwc->owc", weights, columns).clip(0, 255)
+    return both
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", EXPECTED)
+def test_pixels_of_every_mode_orientation_and_size(tmp_path: Path, mode: str, orientation: int) -> None:
+    suffix, _, look = EXPECTED[mode]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for width, height in SIZES:
+        upright = draw(mode, width, height)
+        path = tmp_path / f"{width}x{height}.{suffix}"
+        picture(mode, STORED[orientation](upright)).save(path, exif=exif)
+        with Image.open(path) as stored:
+            assert stored.mode == OPENED_AS.get(mode, mode)
+        expected = enlarge(middle(look(upright.astype(float))), 32)
+        np.testing.assert_allclose(images.decode(str(path), 32), expected, rtol=0, atol=2)
+
+
+@pytest.mark.parametrize("mode", REFUSED)
+def test_modes_without_known_colours_are_errors(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (32, 32)).save(tmp_path / "image.tif")
+    with pytest.raises(ImageError, match="32-bit"):
+        images.decode(str(tmp_path / "image.tif"), 32)
+
+
+@pytest.mark.parametrize(
+    ("lab", "rgb"),
+    [((54.29, 80.81, 69.89), (255, 0, 0)), ((87.82, -79.27, 80.99), (0, 255, 0)), ((29.57, 68.3, -112), (0, 0, 255))],
+)
+def test_the_primaries_of_srgb_in_lab(tmp_path: Path, lab: tuple[float, ...], rgb: tuple[int, ...]) -> None:
+    """As ICC profiles have them, for D50; at the edge of the gamut, steps of 1/255 show."""
+    stored = (round(lab[0] * 2.55), round(lab[1] + 128), round(lab[2] + 128))
+    Image.new("LAB", (32, 32), stored).save(tmp_path / "image.tif")
+    decoded = images.decode(str(tmp_path / "image.tif"), 32)
+    np.testing.assert_allclose(decoded, np.broadcast_to(rgb, (32, 32, 3)), rtol=0, atol=30)
+
+
+@pytest.mark.parametrize("background", ["white", "black", "#204060"])
+def test_the_background_is_seen_through_transparent_pixels(tmp_path: Path, background: str) -> None:
+    color = {"white": (255, 255, 255), "black": (0, 0, 0), "#204060": (0x20, 0x40, 0x60)}[background]
+    Image.new("RGBA", (40, 32), (200, 100, 0, 51)).save(tmp_path / "image.png")
+    expected = [(51 * shown + 204 * behind) / 255 for shown, behind in zip((200, 100, 0), color, strict=True)]
+    decoded = images.decode(str(tmp_path / "image.png"), 32, background)
+    np.testing.assert_allclose(decoded, np.broadcast_to(expected, (32, 32, 3)), rtol=0, atol=1)
+
+
+def test_a_transparent_value_of_16_bits_is_transparent(tmp_path: Path) -> None:
+    values = np.full((32, 32), 0x4000, np.uint16)
+    values[:16] = 0x8001
+    Image.fromarray(values).save(tmp_path / "image.png", transparency=0x8001)
+    decoded = images.decode(str(tmp_path / "image.png"), 32)
+    assert (decoded[:16] == 255).all()
+    assert (decoded[16:] == 0x40).all()
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
+def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (32, 32), color) for color in ("red", "lime", "blue")]
+    frames[0].save(tmp_path / f"image.{suffix}", save_all=True, append_images=frames[1:], lossless=True)
+    decoded = images.decode(str(tmp_path / f"image.{suffix}"), 32)
+    np.testing.assert_allclose(decoded, np.broadcast_to((255, 0, 0), (32, 32, 3)), rtol=0, atol=2)
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "jpg", "png", "tif", "webp"])
+def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"image.{suffix}"
+    Image.new("RGB", (100, 101)).save(path)
+    assert images.decode(str(path), 32, max_pixels=10_100).shape == (32, 32, 3)
+    with pytest.raises(ImageError, match="100 x 101 pixels are more than 10099"):
+        images.decode(str(path), 32, max_pixels=10_099)
+
+
+def test_a_bomb_is_not_decoded(tmp_path: Path) -> None:
+    """PNG of 60,000 x 60,000 pixels in a file of a few bytes: refused by what its header says."""
+    Image.new("1", (8, 8)).save(tmp_path / "bomb.png")
+    content = bytearray((tmp_path / "bomb.png").read_bytes())
+    content[16:24] = (60_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    (tmp_path / "bomb.png").write_bytes(content)
+    with pytest.raises(ImageError, match="pixels"):
+        images.decode(str(tmp_path / "bomb.png"), 32)
+
+
+def test_half_a_file_is_no_image(tmp_path: Path) -> None:
+    """Cut at nine places, in every format."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    for suffix in ("bmp", "gif", "jpg", "png", "tif", "webp"):
+        whole = tmp_path / f"whole.{suffix}"
+        noise.save(whole)
+        images.decode(str(whole), 32)
+        content = whole.read_bytes()
+        for tenths in range(1, 10):
+            (tmp_path / f"part.{suffix}").write_bytes(content[: len(content) * tenths // 10])
+            with pytest.raises(ImageError):
+                images.decode(str(tmp_path / f"part.{suffix}"), 32)
+
+
+def test_a_large_file_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the same pixels as a small one."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    expected = images.decode(str(tmp_path / "a.png"), 32)
+    monkeypatch.setattr(images, "_IN_MEMORY", 1000)
+    assert (images.decode(str(tmp_path / "a.png"), 32) == expected).all()

@@ -1,0 +1,426 @@
+"""cifar10-infer and Classifier: the model's answers for real files, in rows that others can rely on."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import cifar10_runtime
+import onnx
+import onnxruntime
+import pytest
+import tyro
+from cifar10_runtime import Classifier
+from cifar10_runtime.cli import parser as command
+from cifar10_runtime.cluster import main as on_ray
+from cifar10_runtime.engine import models
+from cifar10_runtime.engine.models import bundled
+from cifar10_runtime.images import find as files
+from cifar10_runtime.results import rows
+from PIL import Image
+from pyarrow import parquet
+
+from cifar10_zoo import evaluate, from_tensorflow, image_folders, synthetic, train
+from cifar10_zoo.data import cifar10 as dataset
+from cifar10_zoo.evaluate import predict
+from cifar10_zoo.training import checkpoint
+from tests.helpers.command_line import CIFAR10_INFER, ROOT, assert_fails_cleanly, infer, run
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_class_folders_give_the_classes_of_pytorch(
+    folder: Path, model_file: Path, train_dir: Path, synthetic_dir: Path, tmp_path: Path
+) -> None:
+    """The answers for the files are those of PyTorch for the data set, image for image, and so is the accuracy."""
+    result = infer(folder, "--model", model_file, "--output", tmp_path / "out.csv", "--batch-size", 7)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
+    rows = rows_of(tmp_path / "out.csv")
+    assert list(rows[0]) == ["path", "label", "probability", "error"]
+
+    test = dataset.load(synthetic_dir, "test")
+    logits = predict(checkpoint.read(train_dir / "model.ckpt-60.safetensors").averaged_model(), test.images[:300])
+    expected = {}
+    for number, (label, scores) in enumerate(zip(test.labels.tolist(), logits, strict=False)):
+        path = folder / test.classes[label] / f"{number:05d}.png"
+        expected[str(path)] = (test.classes[int(scores.argmax())], float(scores.softmax(0).max()))
+    assert {row["path"]: row["label"] for row in rows} == {path: label for path, (label, _) in expected.items()}
+    for row in rows:
+        assert float(row["probability"]) == pytest.approx(expected[row["path"]][1], abs=2e-6)
+        assert row["error"] == ""
+    assert [row["path"] for row in rows] == sorted(expected), "in a stable order"
+
+    correct = sum(Path(path).parent.name == label for path, (label, _) in expected.items())
+    assert f"accuracy {correct / 300:.4f} ({correct} of 300 images" in result.stderr
+    assert re.search(r"300 images, 0 failed, \d+ images/s, device cpu, model .* \(synthetic, step 60\)", result.stderr)
+
+
+def test_top_k_columns_and_json_lines(folder: Path, model_file: Path, tmp_path: Path) -> None:
+    for suffix in ("csv", "jsonl"):
+        words = (folder / "disc", "--model", model_file, "--top-k", 3, "--output", tmp_path / f"out.{suffix}")
+        assert infer(*words).returncode == 0
+    rows = rows_of(tmp_path / "out.csv")
+    columns = ["path", "label", "probability", "error", "label_2", "probability_2", "label_3", "probability_3"]
+    assert list(rows[0]) == columns
+    objects = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row, values in zip(rows, objects, strict=True):
+        assert list(values) == columns
+        assert values["error"] is None
+        assert values["probability"] >= values["probability_2"] >= values["probability_3"] >= 0
+        assert {name: "" if value is None else str(value) for name, value in values.items()} == row
+
+
+def test_the_table_goes_to_stdout_and_the_summary_to_stderr(folder: Path, model_file: Path) -> None:
+    result = infer("disc/*.png", "--model", model_file, cwd=folder)
+    assert result.returncode == 0
+    lines = result.stdout.splitlines()
+    assert len(lines) == len(list((folder / "disc").iterdir()))
+    assert all(re.fullmatch(r"\w+ +\d+\.\d\d%  disc/\d+\.png", line) for line in lines)
+    assert "images/s" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["{}/disc", "{}/ring"],
+        ["{}/disc/", "{}/ring/*.png"],
+        ["{}/[dr]i[sn]*"],
+        ["{}/disc/**", "{}/ring/**/*.png"],
+    ],
+)
+def test_folders_files_and_globs(folder: Path, paths: list[str]) -> None:
+    found = files.find(path.format(folder) for path in paths)
+    expected = sorted(str(path) for name in ("disc", "ring") for path in (folder / name).iterdir())
+    assert [str(Path(path)) for path in found] == expected
+
+
+def test_links_to_folders_are_not_followed_unless_they_are_named(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.png").touch()
+    (tmp_path / "real" / "loop").symlink_to(".")
+    (tmp_path / "link").symlink_to("real")
+    real, linked = str(tmp_path / "real" / "a.png"), str(tmp_path / "link" / "a.png")
+    for words, expected in (
+        ([str(tmp_path)], [real]),
+        ([f"{tmp_path}/**/*.png"], [real]),
+        ([f"{tmp_path}/**"], [real]),
+        ([f"{tmp_path}/link/**/*.png"], [linked]),
+        ([f"{tmp_path}/link"], [linked]),
+    ):
+        assert list(files.find(words)) == expected, words
+
+
+def test_folders_are_searched_for_visible_images_alone(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a/c.Jpeg", "a/.hidden.png", ".git/d.png", "notes.txt", "a/e.svg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(files.find([str(tmp_path)])) == [str(tmp_path / "b.PNG"), str(tmp_path / "a/c.Jpeg")]
+
+
+def test_a_bad_file_has_a_row_with_its_error(folder: Path, model_file: Path, tmp_path: Path) -> None:
+    good = next((folder / "disc").iterdir()).read_bytes()
+    (tmp_path / "cut.png").write_bytes(good[: len(good) // 2])
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "good.png").write_bytes(good)
+    (tmp_path / "page.png").write_text("<html>")
+    output = tmp_path / "out.csv"
+    result = infer(tmp_path, "--model", model_file, "--top-k", 2, "--output", output)
+    assert result.returncode == 3
+    assert "4 images, 3 failed" in result.stderr
+    rows = {Path(row["path"]).name: row for row in rows_of(output)}
+    assert list(rows) == ["cut.png", "empty.jpg", "good.png", "page.png"]
+    assert rows["good.png"]["label"] in dataset.CLASSES["synthetic"]
+    for name in ("cut.png", "empty.jpg", "page.png"):
+        assert rows[name]["error"]
+        assert {rows[name][column] for column in rows[name]} == {rows[name]["path"], rows[name]["error"], ""}
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "part"),
+    [
+        ([], 2, "cifar10-infer images/"),
+        (["nowhere"], 2, "nowhere does not exist"),
+        (["{empty}"], 2, "no images"),
+        (["{photo}", "--batch-size", "0"], 2, "--batch-size"),
+        (["{photo}", "--top-k", "11"], 2, "--top-k"),
+        (["{photo}", "--tf32"], 2, "TF32 is for CUDA GPUs"),
+        (["{photo}", "--output", "out.txt"], 2, "--output out.txt"),
+        (["{photo}", "--output", "nowhere/out.csv"], 2, "--output nowhere/out.csv"),
+        (["{photo}", "--output", "folder.csv"], 2, "not a regular file"),
+        (["{photo}", "--device", "gpu"], 2, "device gpu: choose one of auto, cpu, cuda, cuda:N, openvino"),
+        (["{photo}", "--device", "cuda:x"], 2, "device cuda:x"),
+        (["{photo}", "--device", "cpu:1"], 2, "device cpu:1"),
+        (["{photo}", "--device", "cuda:1"], 1, "--device cuda:1: this ONNX Runtime has no CUDA"),
+        (["{photo}", "--background", "transparent"], 2, "background transparent"),
+        (["{photo}", "--max-pixels", "0"], 2, "--max-pixels"),
+        (["{photo}", "--max-failures", "-1"], 2, "--max-failures"),
+        (["{photo}", "--resume"], 2, "--output"),
+        (["{photo}", "--report", "a.csv"], 2, "--report a.csv: the name must end in .html"),
+        (["{photo}", "--output", "loop.csv"], 2, "--output loop.csv"),
+        (["{photo}", "--top-k", "x"], 2, "--top-k"),
+        (["{photo}", "--bogus"], 2, "--bogus"),
+        (["{photo}", "--output", "a.csv", "--format", "csv"], 2, "--format"),
+        (["{photo}", "--report", "nowhere/a.html"], 2, "--report nowhere/a.html"),
+        (["--files-from", "nowhere"], 2, "--files-from nowhere"),
+        (["{photo}", "--model", "nothing"], 1, "model nothing"),
+        (["{photo}", "--model", "{photo}"], 1, "photo.png cannot be loaded"),
+    ],
+)
+def test_bad_usage_is_an_error_of_one_line(
+    words: list[str], status: int, part: str, photo: Path, model_file: Path, tmp_path: Path
+) -> None:
+    words = [word.format(photo=photo, empty=tmp_path) for word in words]
+    options = [] if "--model" in words else ["--model", model_file]
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    result = infer(*words, *options, cwd=tmp_path)
+    assert_fails_cleanly(result, status, part)
+    assert result.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.csv", "loop.csv"]
+
+
+def test_strange_files_are_rows_with_errors(folder: Path, model_file: Path, tmp_path: Path) -> None:
+    """A pipe, a link to nothing, names of any bytes; read back from CSV and JSON lines as they were."""
+    good = next((folder / "disc").iterdir()).read_bytes()
+    names = ["carriage\rreturn.png", 'comma, "quoted".png', "line\nbreak.png", "not utf-8 \udcff.png", "é ✓.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(good)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to("nowhere")
+    expected = sorted([*names, "link.png", "pipe.png"])
+    for suffix in ("csv", "jsonl"):
+        result = infer(".", "--model", model_file, "--output", f"out.{suffix}", cwd=tmp_path)
+        assert result.returncode == 3, result.stderr
+        assert "7 images, 2 failed" in result.stderr
+    with open(tmp_path / "out.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = list(csv.DictReader(file))
+    objects = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    for found in (rows, objects):
+        assert [os.path.relpath(row["path"], ".") for row in found] == expected
+        assert [bool(row["error"]) for row in found] == [name in ("link.png", "pipe.png") for name in expected]
+    for paths in (["link.png"], ["*.png"]):
+        assert infer(*paths, "--model", model_file, cwd=tmp_path).returncode == 3
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(folder: Path, model_file: Path) -> None:
+    """As in cifar10-infer images/ | head -n 1."""
+    command = [str(CIFAR10_INFER), str(folder), "--model", str(model_file), "--batch-size", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 1
+    assert errors == ""
+
+
+def test_the_runtime_needs_neither_torch_nor_the_training_package(photo: Path, model_file: Path) -> None:
+    """Importing any of them would raise; classification works all the same."""
+    code = f"""
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("torch", "onnx", "cifar10_zoo", "cifar10_export"):
+            raise ImportError(name + " is not for the runtime")
+
+sys.meta_path.insert(0, Refuse())
+from cifar10_runtime.cli.parser import main
+main([{str(photo)!r}, "--model", {str(model_file)!r}])
+"""
+    result = run("-c", code)
+    assert result.returncode == 0, result.stderr
+    assert str(photo) in result.stdout
+
+
+def test_the_shipped_models_have_the_accuracy_that_they_say_on_real_images(cifar10_dir: Path, tmp_path: Path) -> None:
+    """10,000 test images of CIFAR-10 as PNG files through the command, with every model that runs at full speed."""
+    data = dataset.load(cifar10_dir, "test")
+    image_folders.write(data, tmp_path / "images")
+    for name, words in (("fp32", ()), ("int8", ("--model", "int8")), ("tutorial", ("--model", "tutorial"))):
+        result = infer(tmp_path / "images", "--output", tmp_path / "out.csv", "--overwrite", *words)
+        assert result.returncode == 0, result.stderr
+        said = bundled()[name]["test_accuracy"]
+        assert f"accuracy {said:.4f} ({round(said * 10_000)} of 10000 images" in result.stderr
+        assert f"model {name} (cifar10, " in result.stderr
+        assert said >= 0.86
+
+
+@pytest.mark.gpu("onnxruntime-gpu")
+def test_cuda_gives_what_the_cpu_gives(folder: Path, model_file: Path) -> None:
+    paths = list(files.find([str(folder)]))
+    on_cpu = Classifier(model_file, device="cpu").classify(paths)
+    on_cuda = Classifier(model_file, device="cuda").classify(paths)
+    for cpu, cuda in zip(on_cpu, on_cuda, strict=True):
+        assert cuda.label == cpu.label or cpu.ranking[0][1] - cpu.ranking[1][1] < 1e-3
+        assert cuda.probability == pytest.approx(cpu.probability, abs=1e-3)
+
+
+def test_results_on_stdout_in_the_formats_of_programs(folder: Path, model_file: Path, tmp_path: Path) -> None:
+    """The bytes of the files."""
+    words = (folder / "disc", "--model", model_file, "--top-k", 2)
+    for name, options in (("csv", ["--output", "-"]), ("csv", ["--format", "csv"]), ("jsonl", ["--format", "jsonl"])):
+        output = tmp_path / f"out.{name}"
+        assert infer(*words, "--output", output, "--overwrite").returncode == 0
+        result = infer(*words, *options)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout == output.read_text()
+
+
+def test_parquet_has_the_rows_of_json_lines(folder: Path, model_file: Path, tmp_path: Path) -> None:
+    """Types, nulls and order included; a name that is not UTF-8 is there with its bytes escaped."""
+    odd = tmp_path / "not utf-8 \udcff.png"
+    odd.write_bytes(next((folder / "disc").iterdir()).read_bytes())
+    (tmp_path / "bad.png").touch()
+    words = (folder, odd, tmp_path / "bad.png", "--model", model_file, "--top-k", 3)
+    for suffix in ("jsonl", "parquet"):
+        assert infer(*words, "--output", tmp_path / f"out.{suffix}").returncode == 3
+    objects = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    objects[-2]["path"] = str(tmp_path / "not utf-8 \\udcff.png")
+    table = parquet.read_table(tmp_path / "out.parquet")
+    assert table.to_pylist() == objects
+    assert {str(table.schema.field(name).type) for name in ("label", "error", "path")} == {"string"}
+    assert str(table.schema.field("probability_3").type) == "double"
+
+
+def test_a_report_is_written_as_well(folder: Path, model_file: Path, tmp_path: Path) -> None:
+    words = (folder, "--model", model_file, "--output", tmp_path / "out.csv", "--report", tmp_path / "report.html")
+    assert infer(*words).returncode == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    rows = rows_of(tmp_path / "out.csv")
+    correct = sum(Path(row["path"]).parent.name == row["label"] for row in rows)
+    assert f"{correct / 3:.2f}%" in page, "the accuracy of 300 images"
+    assert page.count("data:image/") > 50
+    assert_fails_cleanly(infer(*words[:3], "--report", tmp_path / "report.html"), 2, "--report", "--overwrite")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_labels_from_a_file_replace_those_of_the_model(photo: Path, model_file: Path, tmp_path: Path) -> None:
+    names = [f"class {number}" for number in range(10)]
+    (tmp_path / "lines.txt").write_text("\n".join(names))
+    (tmp_path / "list.json").write_text(json.dumps(names))
+    (tmp_path / "few.txt").write_text("one\ntwo\n")
+    (tmp_path / "windows.txt").write_text("\r\n".join([*names, "", ""]), encoding="utf-8-sig", newline="")
+    (tmp_path / "bad.json").write_text('["one", 2]')
+    answers = {
+        infer(photo, "--model", model_file, "--labels", tmp_path / name).stdout
+        for name in ("lines.txt", "list.json", "windows.txt")
+    }
+    assert len(answers) == 1
+    assert answers.pop().startswith("class ")
+    for name, status, part in (
+        ("few.txt", 2, "2 labels for the 10 classes"),
+        ("bad.json", 2, "--labels"),
+        ("none", 2, "--labels"),
+    ):
+        assert_fails_cleanly(infer(photo, "--model", model_file, "--labels", tmp_path / name), status, part)
+
+
+def test_background_and_pixel_limit_are_those_of_the_options(model_file: Path, tmp_path: Path) -> None:
+    Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(tmp_path / "glass.png")
+    for color in ("red", "#0000ff"):
+        Image.new("RGB", (32, 32), color).save(tmp_path / f"{color.strip('#')}.png")
+    shown = {}
+    for name, options in (("glass", ("--background", "red")), ("red", ()), ("0000ff", ())):
+        result = infer(tmp_path / f"{name}.png", "--model", model_file, "--output", "-", "--top-k", 10, *options)
+        shown[name] = result.stdout.splitlines()[1].partition(",")[2]
+    assert shown["glass"] == shown["red"] != shown["0000ff"]
+    result = infer(tmp_path, "--model", model_file, "--max-pixels", 1023, "--output", "-")
+    assert result.returncode == 3
+    assert result.stdout.count("32 x 32 pixels are more than 1023") == 3
+
+
+def test_the_doctor_finds_what_is_there_and_what_is_wrong(tmp_path: Path) -> None:
+    result = infer("doctor")
+    assert result.returncode == 0, result.stdout
+    assert f"onnxruntime {onnxruntime.__version__}" in result.stdout
+    for name in bundled():
+        assert f"model {name} " in result.stdout
+    assert re.search(r"self-test on cpu +\d+ images/s", result.stdout)
+    assert result.stdout.endswith("all is well\n")
+
+    (tmp_path / "onnxruntime_gpu-1.23.0.dist-info").mkdir()
+    (tmp_path / "onnxruntime_gpu-1.23.0.dist-info" / "METADATA").write_text("Name: onnxruntime-gpu\nVersion: 1.23.0\n")
+    code = (
+        f"import sys; sys.path.append({str(tmp_path)!r}); from cifar10_runtime.cli.parser import main; main(['doctor'])"
+    )
+    result = run("-c", code)
+    assert result.returncode == 1
+    assert "! " in result.stdout
+    assert "pip uninstall onnxruntime onnxruntime-gpu" in result.stdout
+
+
+def test_a_model_that_crashes_onnx_runtime_is_an_error(photo: Path, tmp_path: Path) -> None:
+    """Strides so long that a pooling has nothing left; ONNX Runtime 1.32 divides by zero."""
+    model = onnx.load(models.FOLDER / "fp16.onnx")
+    convolution = next(node for node in model.graph.node if node.op_type == "Conv")
+    next(attribute for attribute in convolution.attribute if attribute.name == "strides").ints[0] = 12
+    onnx.save(model, tmp_path / "crash.onnx")
+    (tmp_path / "numpy.py").write_text("raise SystemExit('code of the current folder was run')")
+    assert_fails_cleanly(infer(photo, "--model", tmp_path / "crash.onnx", cwd=tmp_path), 1, "crash.onnx")
+
+
+@pytest.mark.parametrize(("module", "name"), [(command, "cifar10-infer"), (on_ray, "cifar10-infer-ray")])
+def test_every_option_is_documented(module: ModuleType, name: str) -> None:
+    """In its own help, and on the page about the command."""
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for action in module.parser()._actions:
+        assert action.help
+        for option in action.option_strings:
+            if option.startswith("--"):
+                assert f"`{option}" in page or f" {option}" in page, option
+    for part in (*module.Options.__annotations__, *rows.columns(2)):
+        assert part.replace("_", "-") in page or part in page
+
+
+@pytest.mark.filterwarnings("ignore:get_parser")
+@pytest.mark.parametrize("module", [evaluate, from_tensorflow, image_folders, synthetic, train])
+def test_every_training_command_and_option_is_documented(module: ModuleType) -> None:
+    """The command in the README, each option in its help."""
+    assert f"python -m {module.__name__}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    actions = tyro.extras.get_parser(module.Options)._actions
+    assert len(actions) > 1
+    for action in actions:
+        assert action.help, action.option_strings
+
+
+def test_the_public_names() -> None:
+    """A change of this list is a change for everybody who uses the library."""
+    assert cifar10_runtime.__all__ == [
+        "Classifier",
+        "DeviceError",
+        "ImageError",
+        "InferenceError",
+        "ModelError",
+        "OutputError",
+        "Prediction",
+        "TooManyFailures",
+        "UsageError",
+    ]
+    errors = {
+        name: getattr(cifar10_runtime, name) for name in cifar10_runtime.__all__ if name.endswith(("Error", "es"))
+    }
+    assert all(issubclass(error, cifar10_runtime.InferenceError) for error in errors.values())
+    public = {name for name in dir(Classifier) if not name.startswith("_")} | set(Classifier.__annotations__)
+    assert public == {
+        "batch_size",
+        "classify",
+        "classify_contents",
+        "close",
+        "device",
+        "input_size",
+        "labels",
+        "metadata",
+        "model_path",
+        "model_sha256",
+        "probabilities",
+        "threads",
+    }

@@ -1,0 +1,339 @@
+"""cifar10-infer-ray: rows of the images in folders, tar shards and Parquet files, whatever happens to its workers."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cifar10_runtime import ImageError, UsageError
+from cifar10_runtime.cluster import sources
+from PIL import Image
+from pyarrow import parquet
+
+from tests.helpers.command_line import assert_fails_cleanly, infer, run
+from tests.stress import ray_sources
+
+PARTITION = 20
+
+
+def on_ray(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return run(ray_sources.INFER_ON_RAY, *words, cwd=cwd)
+
+
+def paths_of(folder: Path) -> list[str]:
+    return [path for part in sorted(folder.glob("part-*")) for path in parquet.read_table(part)["path"].to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """images/, tar/ and parquet/ with the same 100 images, one of them corrupt, and what cifar10-infer says of them."""
+    place = tmp_path_factory.mktemp("ray")
+    files = ray_sources.write_images(place / "images", 100)
+    ray_sources.write_tars(place / "tar", files, PARTITION)
+    ray_sources.write_parquet(place / "parquet", files, PARTITION)
+    assert infer("images", "--output", "cli.parquet", cwd=place).returncode == 3
+    return place
+
+
+def test_every_source_gives_the_rows_of_the_command_also_when_resumed(place: Path) -> None:
+    expected = ray_sources.rows_of(place / "cli.parquet")
+    words = ("images", place.as_uri() + "/images", "tar", "parquet/*.parquet", "--partition-size", PARTITION)
+    result = on_ray(*words, "--output", "out", cwd=place)
+    assert result.returncode == 3, result.stderr
+    assert "400 images, 4 failed" in result.stderr
+    assert ray_sources.rows_of(place / "out") == 4 * expected
+
+    paths = paths_of(place / "out")
+    assert paths[:100] == parquet.read_table(place / "cli.parquet")["path"].to_pylist()
+    assert paths[100] == (place / paths[0]).as_uri()
+    assert paths[200:202] == ["tar/shard-000000.tar/000000.png", "tar/shard-000000.tar/000001.png"]
+    assert paths[-1] == "parquet/000004.parquet/19"
+
+    before = {path.name: path.read_bytes() for path in (place / "out").glob("part-*")}
+    assert len(before) == 20
+    (place / "out" / "part-000007.parquet").unlink()
+    (place / "out" / "part-000011.parquet").write_bytes(b"")
+    assert_fails_cleanly(on_ray(*words, "--output", "out", cwd=place), 2, "--output out", "--resume")
+    result = on_ray(*words, "--output", "out", "--resume", cwd=place)
+    assert result.returncode == 3, "the failures of all partitions count"
+    assert "400 images, 4 failed" in result.stderr
+    assert "18 of 20 partitions were there" in result.stderr
+    assert {path.name: path.read_bytes() for path in (place / "out").glob("part-*")} == before
+    result = on_ray(*words, "--output", "out", "--resume", "--top-k", 2, cwd=place)
+    assert_fails_cleanly(result, 2, "--output out", "other options")
+
+
+def test_a_worker_that_is_killed_loses_nothing(place: Path, tmp_path: Path) -> None:
+    """Killed as soon as one partition of thirty is there."""
+    files = sorted((place / "images").rglob("*.png"))
+    for number in range(30):
+        for path in files:
+            copy = tmp_path / "images" / f"{number:02d}" / path.relative_to(place / "images")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, copy)
+    ray_sources.classify_and_kill(str(tmp_path / "images"), tmp_path / "out", 100)
+    assert ray_sources.rows_of(tmp_path / "out") == 30 * ray_sources.rows_of(place / "cli.parquet")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "job.json",
+        *(f"part-{number:06d}.parquet" for number in range(30)),
+    }
+    assert json.loads((tmp_path / "out" / "job.json").read_text(encoding="utf-8"))["partitions"] == 30
+
+
+def test_what_cannot_be_done_is_an_error_before_ray_is_started(place: Path, tmp_path: Path) -> None:
+    shutil.copy(place / "parquet" / "000000.parquet", tmp_path)
+    assert_fails_cleanly(on_ray("absent", "--output", "out", cwd=tmp_path), 2, "absent does not exist")
+    assert_fails_cleanly(on_ray("file:///absent", "--output", "out"), 2, "file:///absent does not exist")
+    assert_fails_cleanly(
+        on_ray("no://bucket", "--output", "out"), 2, "no://bucket cannot be listed: Protocol not known"
+    )
+    assert_fails_cleanly(on_ray(place / "images", "--output", place), 2, f"--output {place} is not empty")
+    assert_fails_cleanly(
+        on_ray("000000.parquet", "--output", "out", "--column", "img", cwd=tmp_path), 2, "img", "id, image"
+    )
+    assert_fails_cleanly(on_ray("000000.parquet", "--output", "out", "--top-k", "11", cwd=tmp_path), 2, "--top-k")
+    assert_fails_cleanly(on_ray("000000.parquet", "--output", "out", "--model", "x", cwd=tmp_path), 1, "model x")
+    assert_fails_cleanly(on_ray("000000.parquet", cwd=tmp_path), 2, "--output")
+    assert_fails_cleanly(on_ray("000000.parquet", "--output", "", cwd=tmp_path), 2, "--output")
+    words = ("000000.parquet", "--output", "out")
+    assert_fails_cleanly(on_ray(*words, "--device", "cuda:1", cwd=tmp_path), 2, "--device cuda:1")
+    assert_fails_cleanly(on_ray(*words, "--device", "nonsense", cwd=tmp_path), 2, "device nonsense")
+    assert_fails_cleanly(on_ray(*words, "--address", "nonsense", cwd=tmp_path), 2, "--address", "nonsense")
+    assert_fails_cleanly(on_ray(*words, "--address", "127.0.0.1:1", cwd=tmp_path), 2, "--address 127.0.0.1:1")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("package", ["ray", "fsspec", "pyarrow"])
+def test_what_is_not_installed_is_named(place: Path, package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from cifar10_runtime.on_ray import main; main()"
+    words: list[str | Path] = [sys.executable, "-c", code, place / "images", "--output", place / "none"]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert_fails_cleanly(result, 2, "is not installed", "cifar10-zoo[ray]")
+
+
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def read(path: Path, column: str = "image") -> list[sources.Content]:
+    (partition,) = sources.partitions([str(path)], 10, "/out")
+    return list(sources.contents(partition, column))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_cluster_without_gpus_is_an_error_and_leaves_the_folder_free(place: Path, tmp_path: Path) -> None:
+    words = (place / "images", "--output", tmp_path / "out")
+    assert_fails_cleanly(on_ray(*words, "--device", "cuda"), 1, "--device cuda", "no GPU")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_signal_stops_it_and_it_resumes(place: Path, tmp_path: Path) -> None:
+    """Once the first part is there; the results are at a URL, in the folder of the images."""
+    for number in range(40):
+        for path in (place / "images").rglob("*.png"):
+            copy = tmp_path / f"{number:02d}" / path.relative_to(place / "images")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, copy)
+    words = [tmp_path, "--output", (tmp_path / "out").as_uri(), "--partition-size", 100]
+    with subprocess.Popen([ray_sources.INFER_ON_RAY, *map(str, words)], stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("out/part-*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in errors
+    assert "***" not in errors, "Ray's own handler tells of all threads"
+    there = len(list(tmp_path.glob("out/part-*")))
+    assert there < 40
+    result = on_ray(*words, "--resume")
+    assert result.returncode == 3, result.stderr
+    assert "4000 images, 40 failed" in result.stderr
+    assert f"({there} of 40 partitions were there)" in result.stderr
+    assert ray_sources.rows_of(tmp_path / "out") == 40 * ray_sources.rows_of(place / "cli.parquet")
+
+
+@pytest.mark.parametrize(
+    "damage", ["a header", "no header", "cut off in a member", "cut off between members", "two", "not a tar"]
+)
+def test_what_is_missing_of_a_damaged_tar_file_is_an_error(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as tar:
+        for number in range(3):
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = 700
+            tar.addfile(member, io.BytesIO(png().ljust(700, b"\0")))
+    content = bytearray(path.read_bytes())
+    member_size = 512 + 1024
+    match damage:
+        case "a header":
+            content[member_size + 3] ^= 0x55
+        case "no header":
+            content[member_size : member_size + 512] = bytes(512)
+        case "cut off in a member":
+            del content[member_size + 600 :]
+        case "cut off between members":
+            del content[member_size:]
+        case "two":
+            content *= 2
+        case _:
+            content[:] = b"no tar" * 1000
+    path.write_bytes(content)
+    found = read(path)
+    assert len(found) == {"not a tar": 1, "two": 4}.get(damage, 2)
+    assert found[-1][0] == str(path)
+    assert isinstance(found[-1][1], ImageError)
+    assert all(isinstance(content, bytes) for _, content in found[:-1])
+
+
+def test_members_that_are_no_images_are_left_out_and_links_errors(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        for name in ("a/", "a/1.cls", "a/1.PNG", "a/._1.png", "link.png"):
+            member = tarfile.TarInfo(name.rstrip("/"))
+            member.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+            if name == "link.png":
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            member.size = len(png()) if member.isreg() else 0
+            tar.addfile(member, io.BytesIO(png()) if member.isreg() else None)
+    image, (name, error) = read(path)
+    assert image == (f"{path}/a/1.PNG", png())
+    assert (name, str(error)) == (f"{path}/link.png", "not a regular file")
+
+
+def test_the_checksum_of_gzip_is_compared(tmp_path: Path) -> None:
+    path = tmp_path / "a.tgz"
+    with tarfile.open(path, "w:gz") as tar:
+        member = tarfile.TarInfo("1.png")
+        member.size = len(png())
+        tar.addfile(member, io.BytesIO(png()))
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+    assert [str(error) for _, error in read(path)[1:]] != []
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("a.tar", "a.parquet"):
+        os.mkfifo(tmp_path / name)
+        ((_, error),) = read(tmp_path / name)
+        assert str(error) == "not a regular file"
+
+
+@pytest.mark.parametrize("folder", ["d::e", "we[ird]", ".hidden"])
+def test_names_mean_nothing_but_themselves(tmp_path: Path, folder: str) -> None:
+    """To fsspec "::" is a chain, and brackets are patterns."""
+    (tmp_path / folder).mkdir()
+    with tarfile.open(tmp_path / folder / "a.tar", "w"):
+        pass
+    assert read(tmp_path / folder / "a.tar") == []
+    (tmp_path / folder / "q[x].png").write_bytes(png())
+    (tmp_path / folder / "r.png").write_bytes(png())
+    url = f"file://{tmp_path}/{folder}"
+    if "::" not in url:
+        _, images = sources.partitions([url], 10, "/out")
+        assert list(sources.contents(images, "")) == [(f"{url}/{name}.png", png()) for name in ("q[x]", "r")]
+    if folder == ".hidden":
+        assert list(sources.partitions([f"{url}/*.png"], 10, "/out")) == [images]
+
+
+def test_results_are_not_taken_for_images(tmp_path: Path) -> None:
+    for name in ("a.png", "out/part-000000.parquet", "out/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for path in (str(tmp_path), tmp_path.as_uri()):
+        (found,) = sources.partitions([path], 10, str(tmp_path / "out"))
+        assert found.paths == (f"{path}/a.png", f"{path}/out/b.png")
+
+
+def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"PAR1" + bytes(100))
+    ((name, error),) = read(path)
+    assert name == str(path)
+    assert isinstance(error, ImageError)
+
+
+def test_urls_are_listed_like_folders(tmp_path: Path) -> None:
+    for name in ("b.png", "a/c.JPG", ".hidden.png", ".hidden/d.png", "a/e.txt", "f.tar"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    url = tmp_path.as_uri()
+    found = list(sources.partitions([url], 10, "/out"))
+    assert [(part.kind, part.paths) for part in found] == [
+        ("urls", (f"{url}/a/c.JPG", f"{url}/b.png")),
+        ("tar", (f"{url}/f.tar",)),
+    ]
+    assert list(sources.partitions([f"{url}/*.png"], 10, "/out")) == [sources.Partition("urls", (f"{url}/b.png",))]
+    with pytest.raises(UsageError, match=r"x does not exist"):
+        list(sources.partitions([f"{url}/x"], 10, "/out"))
+
+
+@pytest.fixture(scope="module")
+def s3(place: Path) -> Iterator[Any]:
+    """A server of S3 on this machine with the same images in bucket/data."""
+    s3fs = pytest.importorskip("s3fs", reason="needs s3fs: pip install s3fs")
+    pytest.importorskip("moto.server", reason="needs a server of S3: pip install 'moto[server]'")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    log = place / "s3.log"
+    command = [sys.executable, "-m", "moto.server", "-p", url.rpartition(":")[2]]
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        log.open("wb") as file,
+        subprocess.Popen(command, stdout=file, stderr=file) as server,
+    ):
+        environment.setenv("AWS_ENDPOINT_URL", url)
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        while "Running on" not in log.read_text(encoding="utf-8"):
+            assert server.poll() is None, log.read_text(encoding="utf-8")
+            time.sleep(0.1)
+        system = s3fs.S3FileSystem(use_listings_cache=False)
+        system.mkdir("bucket")
+        for name in ("images", "tar", "parquet"):
+            system.put(f"{place / name}/", f"bucket/data/{name}", recursive=True)
+        yield system
+        server.kill()
+
+
+def test_buckets(place: Path, s3: Any) -> None:
+    """Images from a prefix, shards and Parquet files of a bucket; results into it, also when resumed."""
+    words = (
+        "s3://bucket/data/images",
+        "s3://bucket/data/tar",
+        "s3://bucket/data/parquet/*",
+        "--partition-size",
+        PARTITION,
+    )
+    result = on_ray(*words, "--output", "s3://bucket/out")
+    assert result.returncode == 3, result.stderr
+    s3.get("bucket/out/", f"{place / 'from_s3'}", recursive=True)
+    assert ray_sources.rows_of(place / "from_s3") == 3 * ray_sources.rows_of(place / "cli.parquet")
+    assert paths_of(place / "from_s3")[100] == "s3://bucket/data/tar/shard-000000.tar/000000.png"
+
+    s3.rm("bucket/out/part-000007.parquet")
+    assert_fails_cleanly(on_ray(*words, "--output", "s3://bucket/out"), 2, "--output s3://bucket/out", "--resume")
+    assert "14 of 15 partitions were there" in on_ray(*words, "--output", "s3://bucket/out", "--resume").stderr
+    assert s3.cat_file("bucket/out/part-000007.parquet") == (place / "from_s3" / "part-000007.parquet").read_bytes()
+
+    assert_fails_cleanly(on_ray("s3://bucket/none", "--output", "s3://bucket/a"), 2, "s3://bucket/none does not exist")
+    assert_fails_cleanly(on_ray("s3://absent/a", "--output", "s3://bucket/a"), 2, "s3://absent/a cannot be listed")
+    assert_fails_cleanly(on_ray(words[0], "--output", "s3://absent/a"), 1, "--output s3://absent/a cannot be written")
+    assert_fails_cleanly(on_ray(words[0], "--output", "s3://bucket/data"), 2, "s3://bucket/data is not empty")
+    assert not s3.exists("absent")

@@ -1,0 +1,320 @@
+"""Interrupt cifar10-infer at random moments, in every way there is, and compare what --resume makes of the rest.
+
+    python tests/stress/interrupt_inference.py --files 5000 --times 20 --seed 0
+
+Whatever was interrupted, however often: what is left are the first rows of an undisturbed run, and the result in the
+end has the same bytes.
+"""
+
+import csv
+import io
+import os
+import random
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from PIL import Image
+
+NAMES = ("plain", 'comma, "quoted"', "line\nbreak", "carriage\rreturn", "é ✓", "not utf-8 \udcff")
+"""What the names of the images have in them."""
+COMPLETE = (0, 3)
+"""Exit status of a run that came to its end."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Prove that a run which is interrupted and resumed ends with the same bytes."""
+
+    files: int = 5000
+    times: int = 20
+    """Interruptions of each kind."""
+    seed: int = 0
+
+
+def write_images(folder: Path, count: int, seed: int = 0) -> None:
+    """PNG files of random pixels in subfolders, every 40th cut off, every 100th empty."""
+    for number in range(count):
+        path = folder / f"part {number % 7}" / f"{number:05d} {NAMES[number % len(NAMES)]}.png"
+        write_pixels(path, seed + number)
+        if number % 40 == 39:
+            os.truncate(path, 1000)
+        if number % 100 == 99:
+            os.truncate(path, 0)
+
+
+def write_pixels(path: Path, seed: int) -> None:
+    """An image of random pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
+
+
+_START = """
+import os
+from cifar10_runtime import command
+command.on_signals(command.stop_at_once)  # as main does it first; an earlier signal hits Python, not the command
+os.write(2, b"started\\n")
+command.main()
+"""
+
+
+def start(
+    *words: object,
+    before: Sequence[str] = (),
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """``cifar10-infer WORDS...``, from the moment at which it has control."""
+    before = before or ("env", "--default-signal=HUP")  # which is ignored where the tests run under nohup
+    command = [*before, sys.executable, "-c", _START, *map(str, words)]
+    process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, bufsize=0)
+    assert process.stderr is not None
+    assert process.stderr.readline() == b"started\n"
+    return process
+
+
+def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
+    """Status and stdout of a process that ends with a few lines on stderr."""
+    stdout, stderr = process.communicate(timeout=300)
+    assert b"Traceback" not in stderr, stderr.decode(errors="replace")
+    assert stderr.count(b"\n") <= 3, stderr.decode(errors="replace")
+    return process.returncode, stdout
+
+
+def rows_of(content: bytes, suffix: str) -> list[list[str]]:
+    """Rows of CSV or JSON lines, read by other means than those of the command."""
+    text = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
+    return list(csv.reader(text)) if suffix == ".csv" else [[line] for line in text]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is interrupted, and what comes of it undisturbed."""
+
+    images: Path
+    output: Path
+    rows: bytes
+    """As they grow in the .partial file."""
+    result: bytes
+    seconds: float
+    """From start to end."""
+
+    @property
+    def words(self) -> tuple[object, ...]:
+        """The command line."""
+        return (self.images, "--model", "int8", "--output", self.output, "--resume")
+
+    def assert_first_rows(self, content: bytes, may_be_torn: bool = False) -> None:
+        """``content`` is where the undisturbed rows begin, and ends where one of them ends."""
+        assert self.rows.startswith(content)
+        if not may_be_torn:
+            suffix = ".csv" if self.output.suffix == ".csv" else ".jsonl"
+            found = rows_of(content, suffix)
+            assert found == rows_of(self.rows, suffix)[: len(found)]
+            assert content[-1:] in (b"", b"\n")
+
+    def check(self, kind: str, status: int) -> str:
+        """The result is there and right, or the rows so far are; says which."""
+        killed = status == -signal.SIGKILL  # even in the middle of a write
+        if self.output.exists():
+            assert self.output.read_bytes() == self.result
+            assert status != 1
+            return f"{kind}: too late"
+        assert status not in COMPLETE
+        left = list(self.output.parent.iterdir()) if self.output.parent.exists() else []
+        partial = [path for path in left if path.suffix == ".partial"]
+        assert len(partial) <= 1
+        assert left == partial or killed
+        content = partial[0].read_bytes() if partial else b""
+        self.assert_first_rows(content, may_be_torn=killed)
+        return f"{kind}: {len(content) / len(self.rows):.0%} written"
+
+    def finish(self) -> None:
+        """--resume makes the undisturbed result of what there is, and nothing else stays."""
+        if not self.output.exists():
+            self.output.parent.mkdir(exist_ok=True)
+            status, _ = end(start(*self.words))
+            assert status in COMPLETE
+            assert list(self.output.parent.iterdir()) == [self.output]
+        assert self.output.read_bytes() == self.result
+        shutil.rmtree(self.output.parent)
+        self.output.parent.mkdir()
+
+
+def undisturbed(images: Path, output: Path) -> Run:
+    """A run that is left alone; the first of two fills the caches and has the rows of Parquet, JSON lines."""
+    lines = output.with_suffix(".jsonl" if output.suffix == ".parquet" else output.suffix)
+    seconds = 0.0
+    contents = []
+    for path in (lines, output):
+        run = Run(images, path, b"", b"", 0)
+        begin = time.perf_counter()
+        status, _ = end(start(*run.words))
+        assert status in COMPLETE
+        seconds = time.perf_counter() - begin
+        contents.append(path.read_bytes())
+        path.unlink()
+    return Run(images, output, contents[0], contents[1], seconds)
+
+
+def wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """For the end of the process, but not longer than that."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+
+
+def by_signal(number: int) -> Callable[[Run, random.Random], int]:
+    """Interrupt a run by a signal."""
+
+    def interrupt(run: Run, chance: random.Random) -> int:
+        process = start(*run.words)
+        wait(process, chance.uniform(0, run.seconds))
+        process.send_signal(number)
+        status, _ = end(process)
+        assert status in (-number if number == signal.SIGKILL else 128 + number, *COMPLETE)
+        return status
+
+    return interrupt
+
+
+def by_removed_folder(run: Run, chance: random.Random) -> int:
+    """Remove the folder of the output; it may be there again before the run ends."""
+    process = start(*run.words)
+    wait(process, chance.uniform(0, run.seconds))
+    while run.output.parent.exists():  # which the run may write to meanwhile
+        shutil.rmtree(run.output.parent, ignore_errors=True)
+    if chance.random() < 0.5:
+        run.output.parent.mkdir()
+    status, _ = end(process)
+    assert status in (1, 2, *COMPLETE)
+    run.output.parent.mkdir(exist_ok=True)
+    return 1 if status in COMPLETE and not run.output.exists() else status  # removed after the end
+
+
+def by_full_disk(run: Run, chance: random.Random) -> int:
+    """Leave room for a part of the rows, or for all of them and a part of the Parquet file."""
+    disk = run.output.parent.parent
+    used = sum(path.stat().st_size for path in run.output.parent.iterdir())
+    most = len(run.rows) + (len(run.result) if run.output.suffix == ".parquet" else 0)
+    resize(disk, f"{chance.randint(used, max(used, most)) // 1024 + 4}k")
+    status, _ = end(start(*run.words))
+    resize(disk, "1g")
+    assert status in (1, *COMPLETE)
+    return status
+
+
+def by_size_limit(run: Run, chance: random.Random) -> int:
+    """Allow files of a part of the size, in blocks of 512 bytes, of which few end where a row ends."""
+    blocks = chance.randint(0, len(run.rows) // 512)
+    limit = ("sh", "-c", 'ulimit -f "$0" && exec "$@"', str(blocks))
+    status, _ = end(start(*run.words, before=limit))
+    assert status in (1, *COMPLETE)
+    return status
+
+
+KINDS: dict[str, Callable[[Run, random.Random], int]] = {
+    **{f"SIG{name}": by_signal(getattr(signal, f"SIG{name}")) for name in ("INT", "TERM", "HUP", "KILL")},
+    "folder removed": by_removed_folder,
+    "size limit": by_size_limit,
+    "disk full": by_full_disk,
+}
+"""Ways to interrupt a run that writes a file."""
+
+
+def close_stdout(run: Run, chance: random.Random) -> str:
+    """A reader of stdout that goes away has got whole rows."""
+    process = start(*run.words[:-2], "-", stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    until = time.monotonic() + chance.uniform(0, run.seconds)
+    content = b""
+    while select.select([process.stdout], [], [], max(0, until - time.monotonic()))[0]:
+        more = os.read(process.stdout.fileno(), 1 << 20)  # all that is in the pipe
+        content += more
+        if not more or time.monotonic() > until:
+            break
+    process.stdout.close()
+    status, _ = end(process)
+    run.assert_first_rows(content)
+    assert status in (1, *COMPLETE)
+    return f"stdout closed: {len(content) / len(run.rows):.0%} written"
+
+
+def signal_to_stdout(run: Run, chance: random.Random) -> str:
+    """A signal leaves whole rows on stdout, even if nobody has read any before."""
+    number = chance.choice([signal.SIGINT, signal.SIGTERM])
+    process = start(*run.words[:-2], "-", stdout=subprocess.PIPE)
+    wait(process, chance.uniform(0, run.seconds))
+    process.send_signal(number)
+    status, content = end(process)
+    run.assert_first_rows(content)
+    assert status == 128 + number or (status in COMPLETE and content == run.rows)
+    return f"signal to stdout: {len(content) / len(run.rows):.0%} written"
+
+
+def resize(disk: Path, size: str) -> None:
+    """Give a mounted ``disk`` another size."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)
+
+
+@contextmanager
+def mounted(disk: Path) -> Iterator[bool]:
+    """A file system in memory at ``disk``, where this process may mount one; says whether it may."""
+    disk.mkdir()
+    try:
+        done = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True, check=False)
+        allowed = done.returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    try:
+        yield allowed
+    finally:
+        if allowed:
+            subprocess.run(["umount", disk], check=True)
+
+
+def interrupt_all(folder: Path, files: int, times: int, seed: int) -> list[str]:
+    """Raise AssertionError unless each interruption leaves whole rows and all runs end alike; says what was hit."""
+    chance = random.Random(seed)
+    write_images(folder / "images", files, seed)
+    with mounted(folder / "disk") as can_be_full:
+        output = folder / "disk" / "out"
+        output.mkdir()
+        runs = [undisturbed(folder / "images", output / f"rows.{suffix}") for suffix in ("csv", "jsonl", "parquet")]
+        kinds = [kind for kind in KINDS if can_be_full or kind != "disk full"] * times
+        chance.shuffle(kinds)
+        said = [] if can_be_full else ["disk full: skipped, for no file system can be mounted here"]
+        run = runs[0]
+        for kind in kinds:
+            said.append(f"{run.output.suffix} {run.check(kind, KINDS[kind](run, chance))}")
+            if run.output.exists() or chance.random() < 0.5:  # else it is interrupted once more
+                run.finish()
+                run = chance.choice(runs)
+        run.finish()
+        for interrupt in (close_stdout, signal_to_stdout):
+            said += [f".csv {interrupt(runs[0], chance)}" for _ in range(times)]
+    return said
+
+
+def main(options: Options) -> None:
+    """Interrupt and say what was hit."""
+    with tempfile.TemporaryDirectory() as folder:
+        said = interrupt_all(Path(folder), options.files, options.times, options.seed)
+    print("\n".join(said))
+    kinds = Counter(line.rpartition(":")[0].partition(" ")[2] or line for line in said)
+    hits = sum("written" in line and not line.endswith((" 0% written", "100% written")) for line in said)
+    print(f"{len(said)} interruptions, {hits} of them half-way: all ended with the same bytes; {dict(kinds)}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,190 @@
+"""Checkpoints: everything comes back, and no damage goes unnoticed."""
+
+import resource
+import signal
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.data.cifar10 import CLASSES
+from cifar10_zoo.errors import CheckpointError
+from cifar10_zoo.tracking import history
+from cifar10_zoo.tracking.history import Evaluation
+from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training.state import TrainingState
+
+DATA = ("synthetic", CLASSES["synthetic"])
+HYPERPARAMETERS = Hyperparameters(seed=7, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def state() -> TrainingState:
+    """A state in which weights, averages and loss averages all differ."""
+    state = TrainingState(HYPERPARAMETERS)
+    random = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        state.train_step(torch.randn(4, 3, 24, 24, generator=random), torch.tensor([1, 2, 3, 4]))
+    return state
+
+
+@pytest.fixture(scope="module")
+def saved(state: TrainingState, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint.save(state, tmp_path_factory.mktemp("checkpoint"), *DATA)
+
+
+def test_round_trip(state: TrainingState, saved: Path) -> None:
+    read = checkpoint.read(saved)
+    assert saved.name == "model.ckpt-2.safetensors"
+    assert (read.step, read.dataset, read.classes) == (2, "synthetic", CLASSES["synthetic"])
+    assert read.hyperparameters == HYPERPARAMETERS
+    restored = TrainingState(Hyperparameters(seed=8, batch_size=4))
+    read.restore(restored)
+    assert restored.step == 2
+    assert torch.equal(restored.loss_averages.values, state.loss_averages.values)
+    averaged = dict(read.averaged_model().named_parameters())
+    for name, parameter in state.model.named_parameters():
+        assert torch.equal(dict(restored.model.named_parameters())[name], parameter)
+        assert torch.equal(restored.averages.weights[name], state.averages.weights[name])
+        assert torch.equal(averaged[name], state.averages.weights[name])
+        assert not torch.equal(averaged[name], parameter)
+
+
+def test_it_is_a_safetensors_file_with_the_documented_names_and_shapes(saved: Path) -> None:
+    shapes = {name: list(tensor.shape) for name, tensor in safetensors.torch.load_file(saved).items()}
+    parameters = {
+        "conv1.weight": [64, 3, 5, 5],
+        "conv1.bias": [64],
+        "conv2.weight": [64, 64, 5, 5],
+        "conv2.bias": [64],
+        "local3.weight": [384, 2304],
+        "local3.bias": [384],
+        "local4.weight": [192, 384],
+        "local4.bias": [192],
+        "softmax_linear.weight": [10, 192],
+        "softmax_linear.bias": [10],
+    }
+    expected = {f"{group}/{name}": shape for group in ("weights", "averages") for name, shape in parameters.items()}
+    assert shapes == expected | {"loss_averages": [4]}
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), in_header=st.booleans())
+def test_any_flipped_bit_is_noticed(saved: Path, tmp_path: Path, position: float, bit: int, in_header: bool) -> None:
+    data = bytearray(saved.read_bytes())
+    data[int(position * (3000 if in_header else len(data)))] ^= 1 << bit
+    damaged = tmp_path / saved.name
+    damaged.write_bytes(data)
+    try:
+        read = checkpoint.read(damaged)
+    except CheckpointError as error:
+        assert str(damaged) in str(error)  # noqa: PT017 - a flip in the header's padding is no error
+    else:
+        assert read.sha256 == checkpoint.read(saved).sha256
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_any_truncation_is_noticed(saved: Path, tmp_path: Path, share: float) -> None:
+    data = saved.read_bytes()
+    damaged = tmp_path / saved.name
+    damaged.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(CheckpointError, match=r"model\.ckpt-2\.safetensors"):
+        checkpoint.read(damaged)
+
+
+def test_the_best_one_stays(state: TrainingState, tmp_path: Path) -> None:
+    for step, precision in ((1, 0.5), (2, 0.7), (3, 0.6), (4, 0.7 - 1e-9)):
+        history.record(tmp_path, Evaluation(step, "test", 10_000, precision))
+    history.record(tmp_path, Evaluation(4, "train_eval", 50_000, 0.99))
+    with open(tmp_path / history.EVALUATIONS, "a", encoding="utf-8") as file:
+        file.write("9,test\n")  # a damaged row
+    for state.step in range(1, 10):
+        checkpoint.save(state, tmp_path, *DATA)
+    state.step = 2
+    assert [path.name for path in checkpoint.find(tmp_path)] == [
+        f"model.ckpt-{step}.safetensors" for step in (2, 5, 6, 7, 8, 9)
+    ]
+
+
+def test_a_damaged_newest_is_reported_and_the_one_before_it_used(
+    state: TrainingState, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint.save(state, tmp_path, *DATA)
+    newest = tmp_path / "model.ckpt-3.safetensors"
+    newest.write_bytes((tmp_path / "model.ckpt-2.safetensors").read_bytes()[:-1])
+    assert checkpoint.read_newest(tmp_path).step == 2
+    assert f"warning: {newest} is damaged" in capsys.readouterr().err
+    (tmp_path / "model.ckpt-2.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"none of the checkpoints in .* can be read"):
+        checkpoint.read_newest(tmp_path)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_it(state: TrainingState, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: the write fails half-way, as it does there."""
+    before = checkpoint.save(state, tmp_path, *DATA)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        state.step += 1
+        with pytest.raises(OSError, match=r"model\.ckpt-3\.safetensors"):
+            checkpoint.save(state, tmp_path, *DATA)
+    finally:
+        state.step -= 1
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == [before]
+    assert checkpoint.read_newest(tmp_path).step == 2
+
+
+def test_a_renamed_one_is_noticed(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt-99.safetensors").write_bytes(saved.read_bytes())
+    with pytest.raises(CheckpointError, match=r"model\.ckpt-99\.safetensors holds step 2"):
+        checkpoint.read(tmp_path / "model.ckpt-99.safetensors")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere"):
+        checkpoint.read(tmp_path / "nowhere")
+
+
+def test_another_safetensors_file_is_not_a_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt-1.safetensors"
+    safetensors.torch.save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="not a checkpoint of format"):
+        checkpoint.read(path)
+
+
+def test_one_of_an_earlier_version_has_the_defaults_of_what_it_lacks(
+    state: TrainingState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one of a later version is refused."""
+    known = asdict(state.hyperparameters)
+    earlier = {name: value for name, value in known.items() if name in ("seed", "batch_size", "weight_decay")}
+    for written, readable in ((earlier, True), (known | {"hue": 1}, False)):
+        monkeypatch.setattr(checkpoint, "asdict", lambda _, written=written: written)
+        path = checkpoint.save(state, tmp_path, *DATA)
+        if readable:
+            assert checkpoint.read(path).hyperparameters == HYPERPARAMETERS
+        else:
+            with pytest.raises(CheckpointError, match="of a later version: it has hyperparameters hue"):
+                checkpoint.read(path)
+
+
+def test_the_newest_is_found_by_its_step_and_old_ones_go(state: TrainingState, tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt-99999.safetensors.tmp").touch()
+    (tmp_path / "notes.txt").touch()
+    assert checkpoint.latest(tmp_path) is None
+    for state.step in (2, 9, 10, 100, 20, 1000, 30):
+        checkpoint.save(state, tmp_path, *DATA)
+    state.step = 2
+    assert [path.name.split("-")[1] for path in checkpoint.find(tmp_path)] == [
+        f"{step}.safetensors" for step in (10, 20, 30, 100, 1000)
+    ]
+    assert checkpoint.latest(tmp_path) == tmp_path / "model.ckpt-1000.safetensors"

@@ -1,0 +1,153 @@
+"""Several processes: the tutorial's towers, number for number; one folder, one end, and one writer."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from cifar10_zoo import train
+from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.data import cifar10 as dataset
+from cifar10_zoo.data.transforms import TrainingBatches
+from cifar10_zoo.errors import CheckpointError
+from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training.loss import losses
+from cifar10_zoo.training.run_control import alone_in
+from cifar10_zoo.training.state import TrainingState
+from tests.helpers.command_line import ROOT
+from tests.helpers.golden_reference import Reference, assert_matches, tf_name, to_tf
+from tests.zoo.test_golden import TOWER_GRADIENT_NOISE, TOWER_VARIABLE_NOISE
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}  # as torchrun itself advises, for it says so at length
+BATCH_SIZE = 16
+
+
+def command(data_dir: Path, train_dir: Path, max_steps: int, *others: object) -> list[str]:
+    words = ["--data-dir", data_dir, "--train-dir", train_dir, "--max-steps", max_steps, "--device", "cpu"]
+    words += ["--batch-size", BATCH_SIZE, "--summary-frequency", 0, *others]
+    return [*TORCHRUN, "-m", "cifar10_zoo.train", *map(str, words)]
+
+
+def run(words: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+
+
+def start(words: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_processes_give_the_golden_gradient_of_two_towers(golden_folder: Path, tmp_path: Path) -> None:
+    result = run(
+        [*TORCHRUN, str(ROOT / "tests" / "helpers" / "two_towers.py"), str(golden_folder), str(tmp_path / "step")]
+    )
+    assert result.returncode == 0, result.stderr
+    found = safetensors.torch.load_file(tmp_path / "step")
+    golden = Reference(golden_folder).arrays("multi_gpu")
+    np.testing.assert_allclose(found["total_loss"], golden["tower_total_loss"], rtol=0, atol=4.77e-6)
+    for name, noise in TOWER_GRADIENT_NOISE.items():
+        ours = name.replace("/weights", ".weight").replace("/biases", ".bias")
+        key = name.replace("/", "_")
+        assert_matches(to_tf(name, found[f"gradient/{ours}"]), golden, f"avg_grad_{key}", noise)
+        assert_matches(to_tf(name, found[f"weights/{ours}"]), golden, f"step01_var_{key}", TOWER_VARIABLE_NOISE)
+        assert tf_name(ours) == name
+
+
+@pytest.fixture(scope="module")
+def trained(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four steps of two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    result = run(command(synthetic_dir, folder, 4))
+    assert result.returncode == 0, result.stderr
+    assert "2 processes, from step 0" in result.stderr
+    assert len(re.findall("step 0, loss", result.stdout)) == 1, "the first process alone prints"
+    return folder
+
+
+def test_they_train_as_one_process_with_the_average_gradient(trained: Path, synthetic_dir: Path) -> None:
+    """Process r of step k trains on batch 2k + r."""
+    state = TrainingState(Hyperparameters(batch_size=BATCH_SIZE))
+    batches = TrainingBatches(dataset.load(synthetic_dir, "train"), state.hyperparameters, state.device)
+    for step in range(4):
+        state.begin_step()
+        state.optimizer.zero_grad()
+        for number in (2 * step, 2 * step + 1):
+            images, labels = batches.batch(number)
+            (losses(state.model, state.model(images), labels, state.hyperparameters)[-1] / 2).backward()
+        state.optimizer.step()
+        state.averages.update(state.model, state.share)
+    saved = checkpoint.read_newest(trained)
+    assert saved.hyperparameters.num_gpus == 2
+    for name, tensor in state.tensors().items():
+        if name != "loss_averages":  # those of the first process alone
+            torch.testing.assert_close(saved.tensors[name], tensor, rtol=0, atol=1e-6)
+
+
+def test_resumed_they_end_with_the_same_bits(trained: Path, synthetic_dir: Path, tmp_path: Path) -> None:
+    for steps in (3, 4):
+        assert run(command(synthetic_dir, tmp_path, steps)).returncode == 0
+    assert checkpoint.read_newest(tmp_path).sha256 == checkpoint.read_newest(trained).sha256
+
+
+def test_another_number_of_processes_is_refused(trained: Path, synthetic_dir: Path) -> None:
+    alone = train.Options(
+        data_dir=synthetic_dir, train_dir=trained, hyperparameters=Hyperparameters(batch_size=BATCH_SIZE), device="cpu"
+    )
+    with pytest.raises(CheckpointError, match="trained by 2 processes, not 1"):
+        train.train(alone)
+
+
+@pytest.mark.parametrize("everybody", [True, False], ids=["all", "one"])
+def test_a_signal_stops_and_saves_all_at_the_same_step(synthetic_dir: Path, tmp_path: Path, everybody: bool) -> None:
+    """Ctrl-C is SIGINT for each process from the terminal, SIGTERM from torchrun; one alone tells the others."""
+    with start(command(synthetic_dir, tmp_path, 10**6, "--recipe", "modern")) as launcher:
+        assert launcher.stdout is not None
+        assert launcher.stderr is not None
+        launcher.stdout.readline()
+        workers = children(launcher.pid)
+        assert len(workers) == 2
+        for process in (*workers, launcher.pid) if everybody else workers[1:]:
+            os.kill(process, signal.SIGINT)
+        errors = launcher.stderr.read()
+    assert launcher.returncode != 0
+    assert "stopped by SIG" in errors
+    assert checkpoint.read_newest(tmp_path).step % 10 == 1, "all stop after every tenth step"
+
+
+def test_a_killed_process_ends_the_job_and_the_job_resumes(synthetic_dir: Path, tmp_path: Path) -> None:
+    with start(command(synthetic_dir, tmp_path, 10**6, "--save-checkpoint-secs", 1e-9)) as launcher:
+        assert launcher.stdout is not None
+        assert launcher.stderr is not None
+        launcher.stdout.readline()
+        time.sleep(0.5)
+        first, second = children(launcher.pid)
+        os.kill(second, signal.SIGKILL)
+        errors = launcher.stderr.read()
+        assert launcher.wait() != 0
+    assert "error: a process of this training is gone; start it again to go on" in errors
+    saved = checkpoint.read_newest(tmp_path)
+    assert run(command(synthetic_dir, tmp_path, saved.step + 1)).returncode == 0
+    assert checkpoint.read_newest(tmp_path).step == saved.step + 1
+    assert not Path(f"/proc/{first}").exists()
+
+
+def test_a_folder_in_use_is_refused_by_all(synthetic_dir: Path, tmp_path: Path) -> None:
+    with alone_in(tmp_path):
+        result = run(command(synthetic_dir, tmp_path, 1))
+    assert result.returncode != 0
+    assert "rank1]: Traceback" not in result.stderr
+    assert f"error: another training is under way in {tmp_path}" in result.stderr
+    assert checkpoint.latest(tmp_path) is None
+
+
+def children(parent: int) -> list[int]:
+    """The processes that ``parent`` has started, oldest first."""
+    return [int(number) for number in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
