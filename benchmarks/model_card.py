@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from cifar10_runtime import Classifier
+from cifar10_runtime import Classifier, atomic
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar10_zoo import atomic
 from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.errors import DatasetError
 

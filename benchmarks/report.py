@@ -22,10 +22,9 @@ from statistics import median
 from typing import Any
 
 import torch
+from cifar10_runtime import atomic
 from cifar10_runtime.engine.threads import usable_processors
 from matplotlib.figure import Figure
-
-from cifar10_zoo import atomic
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -33,7 +33,7 @@ def write(data: Dataset, folder: Path) -> None:
     """
     if folder.exists():
         raise DatasetError(f"{folder} exists already: name another --output")
-    with atomic.new_folder(folder) as unfinished:
+    with atomic.new_directory(folder) as unfinished:
         for name in data.classes:
             (unfinished / name).mkdir()
         for number, (image, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):

@@ -82,7 +82,7 @@ def write(data_dir: Path, seed: int = 0) -> Path:
     if folder.exists():
         raise DatasetError(f"{folder} exists already: name another --data-dir")
     random = np.random.default_rng(seed)
-    with atomic.new_folder(folder) as unfinished:
+    with atomic.new_directory(folder) as unfinished:
         for name in (*dataset.FILES["train"], *dataset.FILES["test"]):
             labels = random.permutation(np.arange(dataset.RECORDS_PER_FILE, dtype=np.uint16) % 10).astype(np.uint8)
             records = np.concatenate([labels[:, None], draw(labels, random).reshape(len(labels), -1)], axis=1)

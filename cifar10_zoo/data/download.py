@@ -106,7 +106,7 @@ def _difference(archive: Archive, path: Path) -> str:
 def _unpack(archive: Archive, path: Path) -> None:
     """Unpack the wanted members."""
     try:
-        with atomic.new_folder(path.parent / archive.folder) as unfinished, tarfile.open(path, "r:gz") as tar:
+        with atomic.new_directory(path.parent / archive.folder) as unfinished, tarfile.open(path, "r:gz") as tar:
             for name in archive.members:
                 with _regular_file(tar, f"{archive.folder}/{name}") as source, open(unfinished / name, "xb") as file:
                     shutil.copyfileobj(source, file, _CHUNK)

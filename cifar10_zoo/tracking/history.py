@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifar10_zoo import atomic
+from cifar10_runtime import atomic
 
 EVALUATIONS = "evaluations.csv"
 LOSSES = "losses.csv"

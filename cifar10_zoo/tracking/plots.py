@@ -3,10 +3,10 @@
 import io
 from pathlib import Path
 
+from cifar10_runtime import atomic
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cifar10_zoo import atomic
 from cifar10_zoo.tracking import history
 
 FILE_NAME = "curves.png"

@@ -17,9 +17,9 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
+from cifar10_runtime import atomic
 from torch import Tensor
 
-from cifar10_zoo import atomic
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.cifar10 import Dataset
 from cifar10_zoo.errors import CheckpointError, OptionError

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
+from cifar10_runtime import atomic
 
 from cifar10_export.graph import Layout, Views, build, build_half
 from cifar10_export.quantize import CALIBRATION_IMAGES, quantize
 from cifar10_export.verify import Precision, verify
-from cifar10_zoo import __version__, atomic
+from cifar10_zoo import __version__
 from cifar10_zoo.data import cifar10 as dataset
 from cifar10_zoo.data.cifar10 import Dataset
 from cifar10_zoo.errors import OptionError, ZooError

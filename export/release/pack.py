@@ -66,7 +66,7 @@ def pack(options: Options) -> None:
         raise OptionError(f"{card} does not exist: run export/pack.py in a checkout")
     target = options.output_dir / f"{FAMILY}-{__version__}"
     manifest: dict[str, Any] = json.loads((MODELS / MANIFEST).read_text(encoding="utf-8"))["models"]
-    with atomic.new_folder(target) as folder:
+    with atomic.new_directory(target) as folder:
         entries, labels = [], ""
         for about in manifest.values():
             for layout, file in about["files"].items():

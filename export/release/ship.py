@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cifar10_export.command import Variant, exported_model
+from cifar10_runtime import atomic
 
-from cifar10_zoo import atomic
 from cifar10_zoo.config import RecipeName
 from cifar10_zoo.data import cifar10 as dataset
 from cifar10_zoo.errors import DatasetError

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cifar10_runtime.engine.classifier import Classifier, Prediction
+    from cifar10_runtime.engine.classifier import Classifier
     from cifar10_runtime.errors import (
         DeviceError,
         ImageError,
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TooManyFailures,
         UsageError,
     )
+    from cifar10_runtime.prediction import Prediction
 
 __all__ = [
     "Classifier",
@@ -38,5 +39,5 @@ def __getattr__(name: str) -> object:
     """Import what is asked for when it is asked for: cifar10-infer is there before NumPy, to be stopped in peace."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "engine.classifier" if name in ("Classifier", "Prediction") else "errors"
+    module = {"Classifier": "engine.classifier", "Prediction": "prediction"}.get(name, "errors")
     return getattr(importlib.import_module(f"{__name__}.{module}"), name)

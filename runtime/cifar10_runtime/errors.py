@@ -27,8 +27,3 @@ class TooManyFailures(InferenceError):
 
 class ImageError(InferenceError):
     """One image that cannot be read; the message is a short reason without the path."""
-
-
-def printable(text: str) -> str:
-    """``text`` with escapes for what would move the cursor of a terminal, or more."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

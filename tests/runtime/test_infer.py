@@ -233,7 +233,7 @@ class Refuse:
             raise ImportError(name + " is not for the runtime")
 
 sys.meta_path.insert(0, Refuse())
-from cifar10_runtime.cli.parser import main
+from cifar10_runtime.cli.main import main
 main([{str(photo)!r}, "--model", {str(model_file)!r}])
 """
     result = run("-c", code)
@@ -350,7 +350,7 @@ def test_the_doctor_finds_what_is_there_and_what_is_wrong(tmp_path: Path) -> Non
     (tmp_path / "onnxruntime_gpu-1.23.0.dist-info").mkdir()
     (tmp_path / "onnxruntime_gpu-1.23.0.dist-info" / "METADATA").write_text("Name: onnxruntime-gpu\nVersion: 1.23.0\n")
     code = (
-        f"import sys; sys.path.append({str(tmp_path)!r}); from cifar10_runtime.cli.parser import main; main(['doctor'])"
+        f"import sys; sys.path.append({str(tmp_path)!r}); from cifar10_runtime.cli.main import main; main(['doctor'])"
     )
     result = run("-c", code)
     assert result.returncode == 1

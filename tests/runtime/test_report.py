@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cifar10_runtime.engine.classifier import Prediction
+from cifar10_runtime import Prediction
 from cifar10_runtime.results import page as report
 from cifar10_runtime.results.page import Report
 from hypothesis import given, settings

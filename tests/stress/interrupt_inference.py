@@ -62,10 +62,10 @@ def write_pixels(path: Path, seed: int) -> None:
 
 _START = """
 import os
-from cifar10_runtime import command
-command.on_signals(command.stop_at_once)  # as main does it first; an earlier signal hits Python, not the command
+from cifar10_runtime.cli import main, signals
+signals.on_signals(signals.stop_at_once)  # as main does it first; an earlier signal hits Python, not the command
 os.write(2, b"started\\n")
-command.main()
+main.main()
 """
 
 

@@ -14,6 +14,7 @@ from cifar10_runtime.engine.models import DEFAULT_MODEL, FOLDER, bundled, find_m
 from cifar10_runtime.engine.session import PROVIDERS, import_onnxruntime
 from cifar10_runtime.engine.threads import cgroup_limit, usable_processors
 from cifar10_runtime.errors import InferenceError
+from cifar10_runtime.version import version_of
 
 _PACKAGES = ("cifar10-zoo", "numpy", "pillow", "kornia-rs", "simplejpeg", "pyarrow")
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-training")
@@ -44,14 +45,6 @@ def _findings() -> Iterator[_Finding]:
     yield from _processors()
     yield from _models()
     yield from _self_test()
-
-
-def version_of(package: str) -> str:
-    """The version of an installed package, else ``not installed``."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _onnxruntime() -> Iterator[_Finding]:

@@ -18,21 +18,24 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from cifar10_runtime.atomic import write_file
-from cifar10_runtime.cli.parser import EXIT_OK, EXIT_SOME_FAILED, Options, on_signals, raise_stopped, stop_at_once
-from cifar10_runtime.engine.classifier import LARGEST_BATCH, Classifier, Prediction, are_labels
+from cifar10_runtime.cli.signals import signals_raise
+from cifar10_runtime.engine.classifier import LARGEST_BATCH, Classifier, are_labels
 from cifar10_runtime.engine.models import bundled
-from cifar10_runtime.errors import ModelError, OutputError, TooManyFailures, UsageError, printable
+from cifar10_runtime.errors import ModelError, OutputError, TooManyFailures, UsageError
 from cifar10_runtime.images import find as files
-from cifar10_runtime.results.rows import FORMATS, Table, valid_unicode
+from cifar10_runtime.options import InferOptions
+from cifar10_runtime.prediction import Prediction
+from cifar10_runtime.results.rows import FORMATS, Table
 from cifar10_runtime.results.tally import Tally
 from cifar10_runtime.results.writer import ID_DIGITS, OutputFile, Sink, to_stream
+from cifar10_runtime.text import printable, valid_unicode
 
 if TYPE_CHECKING:
     from cifar10_runtime.results.page import Report
 
 
-def run(options: Options) -> int:
-    """Classify what ``options`` say and return the exit status."""
+def run(options: InferOptions) -> int:
+    """Classify what ``options`` say and return the number of images that failed."""
     _check(options)
     paths = _paths(options)
     warnings.filterwarnings("ignore", module="PIL")  # what matters is in the rows
@@ -66,10 +69,10 @@ def run(options: Options) -> int:
         title = " ".join(options.paths) or f"files from {options.files_from}"
         facts["Date"] = f"{datetime.now():%Y-%m-%d %H:%M}"
         _write_report(options.report, report.html(title, facts))
-    return EXIT_SOME_FAILED if tally.failed else EXIT_OK
+    return tally.failed
 
 
-def _check(options: Options) -> None:
+def _check(options: InferOptions) -> None:
     """What can be known to be wrong before anything is loaded."""
     if not options.paths and options.files_from is None:
         raise UsageError("name the folders or files to classify: cifar10-infer images/")
@@ -90,7 +93,7 @@ def _check(options: Options) -> None:
         _check_report(report, options)
 
 
-def _check_report(report: Path, options: Options) -> None:
+def _check_report(report: Path, options: InferOptions) -> None:
     """It is written last, when it would be a pity if it could not be."""
     if report.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report {report}: the name must end in .html")
@@ -102,7 +105,7 @@ def _check_report(report: Path, options: Options) -> None:
         raise UsageError(f"--report {report} exists: --overwrite replaces it")
 
 
-def _paths(options: Options) -> Iterator[str]:
+def _paths(options: InferOptions) -> Iterator[str]:
     listed = files.listed(options.files_from) if options.files_from is not None else iter(())
     paths = chain(files.find(options.paths), listed)
     first = next(paths, None)
@@ -113,7 +116,7 @@ def _paths(options: Options) -> Iterator[str]:
     return iter(files.shard(paths, *options.shard)) if options.shard else paths
 
 
-def _classifier(options: Options) -> Classifier:
+def _classifier(options: InferOptions) -> Classifier:
     labels = read_labels(options.labels) if options.labels else None
     try_elsewhere(options.model, options.device, options.labels)
     return Classifier(options.model, options.device, options.tf32, labels, options.background, options.max_pixels)
@@ -157,7 +160,7 @@ def read_labels(path: Path) -> list[str]:
 
 
 @contextmanager
-def _destination(options: Options, classifier: Classifier) -> Iterator[tuple[Iterable[Prediction], Sink]]:
+def _destination(options: InferOptions, classifier: Classifier) -> Iterator[tuple[Iterable[Prediction], Sink]]:
     """Predictions that are there from an earlier run, and where all others go."""
     if options.output not in (None, "-"):
         identity, batch_size = _identity(options, classifier), options.batch_size or classifier.batch_size
@@ -167,7 +170,7 @@ def _destination(options: Options, classifier: Classifier) -> Iterator[tuple[Ite
         if file.is_complete:
             print(f"{options.output} is complete: there is nothing left to classify", file=sys.stderr)
         try:
-            with _signals_raise(), file.open() as destination:
+            with signals_raise(), file.open() as destination:
                 yield destination
         except UsageError:  # nothing was done
             raise
@@ -180,7 +183,7 @@ def _destination(options: Options, classifier: Classifier) -> Iterator[tuple[Ite
     layout = Table(options.top_k) if for_people else FORMATS[options.format or "csv"](options.top_k)
     with open(1, "wb", buffering=0, closefd=False) as stdout:
         try:
-            with _signals_raise(), to_stream(stdout, layout) as rows:
+            with signals_raise(), to_stream(stdout, layout) as rows:
                 yield (), rows
         except BrokenPipeError:
             raise
@@ -188,7 +191,7 @@ def _destination(options: Options, classifier: Classifier) -> Iterator[tuple[Ite
             raise OutputError(f"stdout cannot be written: {error.strerror}") from error
 
 
-def _identity(options: Options, classifier: Classifier) -> str:
+def _identity(options: InferOptions, classifier: Classifier) -> str:
     """Digest of all that decides on the rows but the files themselves."""
     decisive = [
         classifier.model_sha256,
@@ -215,14 +218,14 @@ def _checked(finished: Iterable[Prediction], paths: Iterator[str]) -> Iterator[P
         yield prediction
 
 
-def _check_failures(tally: Tally, prediction: Prediction, options: Options) -> None:
+def _check_failures(tally: Tally, prediction: Prediction, options: InferOptions) -> None:
     most = 0 if options.strict else options.max_failures
     if prediction.error and most is not None and tally.failed > most:
         option = "--strict" if options.strict else f"--max-failures {most}"
         raise TooManyFailures(f"{prediction.path}: {prediction.error} ({option})")
 
 
-def _with_progress_bar(predictions: Iterable[Prediction], options: Options) -> Iterable[Prediction]:
+def _with_progress_bar(predictions: Iterable[Prediction], options: InferOptions) -> Iterable[Prediction]:
     """A bar on stderr where that is a terminal on which nothing else is shown."""
     rows_are_shown = options.output in (None, "-") and sys.stdout.isatty()
     if rows_are_shown or not sys.stderr.isatty():
@@ -233,7 +236,7 @@ def _with_progress_bar(predictions: Iterable[Prediction], options: Options) -> I
     return bar
 
 
-def _facts(options: Options, classifier: Classifier, rate: float) -> dict[str, str]:
+def _facts(options: InferOptions, classifier: Classifier, rate: float) -> dict[str, str]:
     about = classifier.metadata
     trained = printable(f"({about.get('dataset', 'unknown data')}, step {about.get('step', 'unknown')})")
     return {
@@ -243,7 +246,7 @@ def _facts(options: Options, classifier: Classifier, rate: float) -> dict[str, s
     }
 
 
-def _new_report(options: Options, labels: tuple[str, ...]) -> "Report":
+def _new_report(options: InferOptions, labels: tuple[str, ...]) -> "Report":
     from cifar10_runtime.results.page import Report  # late, like the bar
 
     return Report(labels, options.background, options.max_pixels)
@@ -252,17 +255,7 @@ def _new_report(options: Options, labels: tuple[str, ...]) -> "Report":
 def _write_report(path: Path, page: str) -> None:
     path = path.resolve()  # a link stays a link
     try:
-        with _signals_raise():
+        with signals_raise():
             write_file(path, page.encode("utf-8"))
     except OSError as error:
         raise OutputError(f"--report {path} cannot be written: {error.strerror}") from error
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """While there is something to save or to clear away, a signal to end is an exception."""
-    try:
-        on_signals(raise_stopped)
-        yield
-    finally:
-        on_signals(stop_at_once)

@@ -15,20 +15,22 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from cifar10_runtime.cli import parser as command
-from cifar10_runtime.cli.doctor import version_of
-from cifar10_runtime.cli.parser import EXIT_OK, EXIT_SOME_FAILED
+from cifar10_runtime.cli import signals
+from cifar10_runtime.cli.main import EXIT_OK, EXIT_SOME_FAILED, status_of
 from cifar10_runtime.cli.run import read_labels, try_elsewhere
 from cifar10_runtime.cluster.parts import Parts
-from cifar10_runtime.cluster.sources import SUFFIXES, Partition, check_column, contents, partitions, reason
+from cifar10_runtime.cluster.sources import SUFFIXES, Partition, check_column, contents, partitions
 from cifar10_runtime.engine.classifier import Classifier
 from cifar10_runtime.errors import DeviceError, InferenceError, UsageError
+from cifar10_runtime.options import RayOptions
 from cifar10_runtime.results.rows import columns, values
 from cifar10_runtime.results.tally import Tally
+from cifar10_runtime.text import one_line
+from cifar10_runtime.version import version_of
 
 _SECONDS_TO_CONNECT = 10
 
@@ -40,24 +42,6 @@ local or by a URL that fsspec knows (s3://bucket/prefix). Of folders, files endi
 The results are Parquet files, part-000000.parquet and so on, which one after another have a row for each image with the
 columns of cifar10-infer.
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the command line says; ``parser`` documents each."""
-
-    paths: tuple[str, ...]
-    output: str
-    partition_size: int
-    column: str
-    model: str
-    labels: Path | None
-    device: str
-    background: str
-    max_pixels: int
-    top_k: int
-    address: str | None
-    resume: bool
 
 
 def parser() -> argparse.ArgumentParser:
@@ -97,13 +81,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command with ``args`` (default: the command line) and exit."""
-    command.on_signals(command.stop_at_once)
-    sys.exit(command.status_of(lambda: _run(args)))
+    signals.on_signals(signals.stop_at_once)
+    sys.exit(status_of(lambda: _run(args)))
 
 
 def _run(args: Sequence[str] | None) -> int:
     found = vars(parser().parse_args(args))
-    options = Options(**found | {"paths": tuple(found["paths"])})
+    options = RayOptions(**found | {"paths": tuple(found["paths"])})
     _check(options)
     ray = _import_ray()
     folder = Parts(options.output)
@@ -121,14 +105,14 @@ def _run(args: Sequence[str] | None) -> int:
     todo = [(number, part) for number, part in enumerate(parts) if number not in there]
     start = time.perf_counter()
     if todo:
-        command.on_signals(command.raise_stopped)
+        signals.on_signals(signals.raise_stopped)
         try:
             _start(ray, options)
             folder.claim(job)
             for counts in _classify(ray, todo, options, labels):
                 tally.add_counts(counts)
         except ray.exceptions.RayError as error:
-            raise InferenceError(f"Ray gave up: {reason(getattr(error, 'cause', None) or error)}") from error
+            raise InferenceError(f"Ray gave up: {one_line(getattr(error, 'cause', None) or error)}") from error
         finally:
             ray.shutdown()
     rate = (tally.images - before) / (time.perf_counter() - start)
@@ -139,7 +123,7 @@ def _run(args: Sequence[str] | None) -> int:
     return EXIT_SOME_FAILED if tally.failed else EXIT_OK
 
 
-def _check(options: Options) -> None:
+def _check(options: RayOptions) -> None:
     if options.partition_size < 1:
         raise UsageError(f"--partition-size must be 1 or more, not {options.partition_size}")
     if options.device.startswith("cuda:"):
@@ -153,10 +137,10 @@ def _check(options: Options) -> None:
     try:  # Ray would wait for ever
         socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_CONNECT).close()
     except (OSError, OverflowError) as error:
-        raise UsageError(f"--address {address} does not answer: {reason(error)}") from None
+        raise UsageError(f"--address {address} does not answer: {one_line(error)}") from None
 
 
-def _address(options: Options) -> str:
+def _address(options: RayOptions) -> str:
     return options.address or os.environ.get("RAY_ADDRESS") or "local"
 
 
@@ -172,7 +156,7 @@ def _import_ray() -> Any:
     return ray
 
 
-def _job(options: Options, labels: list[str] | None, parts: list[Partition]) -> dict[str, Any]:
+def _job(options: RayOptions, labels: list[str] | None, parts: list[Partition]) -> dict[str, Any]:
     """All that decides on the rows but the images themselves; the model is tried on the way."""
     device = "cpu" if options.device in ("auto", "cuda") else options.device  # there may be no GPU here
     try_elsewhere(options.model, device, options.labels)
@@ -192,7 +176,7 @@ def _job(options: Options, labels: list[str] | None, parts: list[Partition]) -> 
         }
 
 
-def _start(ray: Any, options: Options) -> None:
+def _start(ray: Any, options: RayOptions) -> None:
     """Join the cluster, or start one.
 
     Raises:
@@ -202,8 +186,8 @@ def _start(ray: Any, options: Options) -> None:
     try:
         ray.init(_address(options), logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     except Exception as error:  # of many kinds
-        raise InferenceError(f"Ray cannot be started: {reason(error)}") from error
-    command.on_signals(command.raise_stopped)  # again: Ray has put itself in the place
+        raise InferenceError(f"Ray cannot be started: {one_line(error)}") from error
+    signals.on_signals(signals.raise_stopped)  # again: Ray has put itself in the place
     if options.device == "cuda" and not _gpus(ray):
         raise DeviceError("--device cuda: the cluster has no GPU")
 
@@ -213,7 +197,7 @@ def _gpus(ray: Any) -> int:
 
 
 def _classify(
-    ray: Any, todo: list[tuple[int, Partition]], options: Options, labels: list[str] | None
+    ray: Any, todo: list[tuple[int, Partition]], options: RayOptions, labels: list[str] | None
 ) -> Iterator[dict[str, int]]:
     """The counts of each partition, as they are done.
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from cifar10_runtime import atomic
-from cifar10_runtime.cluster.sources import PART, file_system, reason
+from cifar10_runtime.cluster.sources import PART, file_system
 from cifar10_runtime.errors import OutputError, UsageError
 from cifar10_runtime.results import parquet
+from cifar10_runtime.text import one_line
 
 _JOB = "job.json"
 """What the parts are of."""
@@ -39,7 +40,7 @@ class Parts:
         try:
             self._system, self.root = file_system(name)
         except Exception as error:  # an unknown protocol, a package that is missing
-            raise UsageError(f"--output {name}: {reason(error)}") from None
+            raise UsageError(f"--output {name}: {one_line(error)}") from None
         protocol = self._system.protocol
         self._is_local = "file" in ((protocol,) if isinstance(protocol, str) else protocol)
 
@@ -63,7 +64,7 @@ class Parts:
         except UsageError:
             raise
         except Exception as error:  # of whatever store it is
-            raise OutputError(f"--output {self._name} cannot be written: {reason(error)}") from error
+            raise OutputError(f"--output {self._name} cannot be written: {one_line(error)}") from error
 
     def claim(self, job: dict[str, Any]) -> None:
         """Say what the parts are of.
@@ -127,7 +128,7 @@ class Parts:
             else:  # as object stores do it by themselves
                 self._system.pipe_file(f"{self.root}/{name}", content)
         except Exception as error:  # of whatever store it is
-            raise OutputError(f"--output {self._name} cannot be written: {reason(error)}") from error
+            raise OutputError(f"--output {self._name} cannot be written: {one_line(error)}") from error
 
 
 def _part(number: int) -> str:

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from cifar10_runtime.errors import ImageError, UsageError
 from cifar10_runtime.images import find as files
+from cifar10_runtime.text import one_line
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 PARQUET_SUFFIXES = (".parquet",)
@@ -91,7 +92,7 @@ def contents(partition: Partition, column: str) -> Iterator[Content]:
     try:
         yield from read
     except Exception as error:  # of tarfile, pyarrow and whatever file system; all that is left is to say it
-        yield path, ImageError(reason(error))
+        yield path, ImageError(one_line(error))
 
 
 def check_column(found: Iterable[Partition], column: str) -> None:
@@ -114,12 +115,6 @@ def check_column(found: Iterable[Partition], column: str) -> None:
         _require_column(names, column)
     except ImageError as error:
         raise UsageError(f"{path}: {error}") from None
-
-
-def reason(error: BaseException) -> str:
-    """One line."""
-    text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-    return " ".join(text.split()) or type(error).__name__
 
 
 def _open(path: str) -> Any:
@@ -159,7 +154,7 @@ def _listed(url: str) -> list[str]:
         else:
             found = system.find(root)
     except Exception as error:  # of the client of whatever store it is
-        raise UsageError(f"{url} cannot be listed: {reason(error)}") from None
+        raise UsageError(f"{url} cannot be listed: {one_line(error)}") from None
     visible = sorted(name for name in found if _is_visible(name.removeprefix(folder + "/")))
     if not visible:
         raise UsageError(f"{url} does not exist, or there are no files ({' '.join(SUFFIXES)})")
@@ -180,7 +175,7 @@ def _fetched(urls: tuple[str, ...]) -> Iterator[Content]:
         nowhere = [None] * len(names)
         fetched = system.cat_ranges(names, nowhere, nowhere)  # cat would take the names for patterns
         for url, content in zip(some, fetched, strict=True):
-            yield url, content if isinstance(content, bytes) else ImageError(reason(content))
+            yield url, content if isinstance(content, bytes) else ImageError(one_line(content))
 
 
 def _tar_members(path: str) -> Iterator[Content]:

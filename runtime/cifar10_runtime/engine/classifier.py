@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from cifar10_runtime.engine.session import Session, choose_device, provider_of
 from cifar10_runtime.engine.threads import usable_processors
 from cifar10_runtime.errors import DeviceError, ImageError, InferenceError, ModelError, UsageError
 from cifar10_runtime.images import decode as images
+from cifar10_runtime.prediction import Prediction
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -26,33 +26,6 @@ if TYPE_CHECKING:
 
 LARGEST_BATCH = 65_536
 """Images in a batch at most."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of one image."""
-
-    path: str
-    """As given or found."""
-    ranking: tuple[tuple[str, float], ...]
-    """Every label with its probability, the most probable first; empty where the image could not be read."""
-    error: str = ""
-    """Why the image could not be read, else empty."""
-
-    @property
-    def folder(self) -> str:
-        """The name of the folder that the file lies in."""
-        return os.path.basename(os.path.dirname(self.path))
-
-    @property
-    def label(self) -> str:
-        """The most probable label; empty where the image could not be read."""
-        return self.ranking[0][0] if self.ranking else ""
-
-    @property
-    def probability(self) -> float:
-        """The probability of ``label``, 0 to 1; NaN where the image could not be read."""
-        return self.ranking[0][1] if self.ranking else float("nan")
 
 
 class Classifier:

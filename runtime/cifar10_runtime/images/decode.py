@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError, _imaging
 
 from cifar10_runtime.errors import ImageError, UsageError
+from cifar10_runtime.text import one_line
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """The formats that are decoded; no other is even tried."""
@@ -249,5 +250,4 @@ def _reason(error: Exception) -> str:
     """One short line, without the path."""
     if isinstance(error, UnidentifiedImageError):
         return f"not an image in a known format ({', '.join(FORMATS)}), or its beginning is damaged"
-    text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-    return " ".join(text.split()) or type(error).__name__
+    return one_line(error)

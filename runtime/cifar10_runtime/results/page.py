@@ -17,9 +17,10 @@ from string import Template
 
 from PIL import Image
 
-from cifar10_runtime.engine.classifier import Prediction
-from cifar10_runtime.errors import ImageError, printable
+from cifar10_runtime.errors import ImageError
 from cifar10_runtime.images import decode as images
+from cifar10_runtime.prediction import Prediction
+from cifar10_runtime.text import printable
 
 BINS = 20  # bars of the histogram of confidence
 GALLERY = 48  # pictures of mistakes, and of doubts

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from cifar10_runtime.errors import UsageError
-from cifar10_runtime.results.rows import Value, columns, valid_unicode
+from cifar10_runtime.results.rows import Value, columns
+from cifar10_runtime.text import valid_unicode
 
 if TYPE_CHECKING:
     from pathlib import Path

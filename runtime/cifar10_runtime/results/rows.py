@@ -6,15 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import IO
 
-from cifar10_runtime.engine.classifier import Prediction
-from cifar10_runtime.errors import printable
+from cifar10_runtime.prediction import Prediction
+from cifar10_runtime.text import printable
 
 Value = str | float | None
-
-
-def valid_unicode(path: str) -> str:
-    """``path`` with escapes for bytes that are no UTF-8."""
-    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def columns(top_k: int) -> list[str]:

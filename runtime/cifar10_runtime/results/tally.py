@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from cifar10_runtime.engine.classifier import Prediction
+from cifar10_runtime.prediction import Prediction
 
 
 class Tally:

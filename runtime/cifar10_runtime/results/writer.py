@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
-from cifar10_runtime.engine.classifier import Prediction
 from cifar10_runtime.errors import OutputError, UsageError
+from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.results import parquet
 from cifar10_runtime.results.rows import FORMATS, Csv, Format, JsonLines, prediction_of
 

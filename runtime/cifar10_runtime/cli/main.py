@@ -1,0 +1,78 @@
+"""The entry point of cifar10-infer: it starts the command and turns errors into one line and an exit status.
+
+What a command needs is imported when it needs it, so that --help and --version answer at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from cifar10_runtime.cli.parser import parser
+from cifar10_runtime.cli.signals import EXIT_SIGNAL, Stopped, on_signals, stop_at_once
+from cifar10_runtime.errors import InferenceError, UsageError
+from cifar10_runtime.options import InferOptions
+from cifar10_runtime.text import printable
+
+EXIT_OK, EXIT_FATAL, EXIT_USAGE, EXIT_SOME_FAILED = 0, 1, 2, 3
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command with ``args`` (default: the command line) and exit.
+
+    Without the interpreter's own way out, which takes longer than classifying a hundred images and waits for threads.
+    """
+    on_signals(stop_at_once)
+    for descriptor in range(3):  # what is closed would else be taken by the next file
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    status = status_of(lambda: _run(sys.argv[1:] if args is None else args))
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:
+        status = status or EXIT_FATAL
+    os._exit(status)
+
+
+def _run(args: Sequence[str]) -> int:
+    if list(args) == ["doctor"]:
+        from cifar10_runtime.cli.doctor import examine
+
+        return EXIT_OK if examine() else EXIT_FATAL
+    options = parser().parse_args(args)
+    if vars(options).pop("version"):
+        from cifar10_runtime.version import version_of
+
+        print(f"cifar10-infer {version_of('cifar10-zoo')}")
+        return EXIT_OK
+    from cifar10_runtime.cli.run import run
+
+    failed = run(InferOptions(**vars(options) | {"paths": tuple(options.paths)}))
+    return EXIT_SOME_FAILED if failed else EXIT_OK
+
+
+def status_of(run: Callable[[], int]) -> int:
+    """The exit status of a command that ``run`` runs; an error is one line on stderr."""
+    try:
+        return run()
+    except SystemExit:  # argparse has shown the help
+        return EXIT_OK
+    except UsageError as error:
+        return _fail(error, EXIT_USAGE)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_FATAL
+    except (InferenceError, OSError, MemoryError) as error:
+        return _fail(error, EXIT_FATAL)
+    except Stopped as stopped:
+        return EXIT_SIGNAL + stopped.signal_number
+
+
+def _fail(error: BaseException, status: int) -> int:
+    print(f"error: {printable(str(error)) or type(error).__name__}", file=sys.stderr)  # names can have line breaks
+    return status

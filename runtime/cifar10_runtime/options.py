@@ -1,0 +1,54 @@
+"""The options of the commands and of the library, with their defaults; imports nothing heavy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierOptions:
+    """What every command that classifies asks of the classifier."""
+
+    model: str = "fp32"
+    """Name of a bundled model, or path of an .onnx file."""
+    labels: Path | None = None
+    """File with the class names to use instead of those in the model's metadata."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``openvino``."""
+    background: str = "white"
+    """Color behind transparent pixels: a name that Pillow knows, or ``#rrggbb``."""
+    max_pixels: int = 1 << 26
+    """Largest width times height that is decoded: 67 megapixels, which take up to 1 GiB of memory."""
+    top_k: int = 1
+    """Labels per row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferOptions(ClassifierOptions):
+    """The command line of cifar10-infer; ``cli.parser`` documents each option."""
+
+    paths: tuple[str, ...] = ()
+    files_from: str | None = None
+    shard: tuple[int, int] | None = None
+    tf32: bool = False
+    batch_size: int | None = None
+    output: str | None = None
+    format: str | None = None
+    resume: bool = False
+    overwrite: bool = False
+    strict: bool = False
+    max_failures: int | None = None
+    report: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayOptions(ClassifierOptions):
+    """The command line of cifar10-infer-ray; ``cluster.main`` documents each option."""
+
+    paths: tuple[str, ...]
+    output: str
+    partition_size: int = 10_000
+    """Image files per partition, and so per Parquet file of results."""
+    column: str = "image"
+    """Column of images in Parquet files."""
+    address: str | None = None
+    resume: bool = False

@@ -1,0 +1,31 @@
+"""What a model says about one image."""
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The class probabilities of one image, or the reason why it could not be read."""
+
+    path: str
+    """As given or found."""
+    ranking: tuple[tuple[str, float], ...]
+    """Every label with its probability, most probable first; empty if the image could not be read."""
+    error: str = ""
+    """Why the image could not be read, else empty."""
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder that contains the file."""
+        return os.path.basename(os.path.dirname(self.path))
+
+    @property
+    def label(self) -> str:
+        """The most probable label; empty if the image could not be read."""
+        return self.ranking[0][0] if self.ranking else ""
+
+    @property
+    def probability(self) -> float:
+        """The probability of ``label``, 0 to 1; NaN if the image could not be read."""
+        return self.ranking[0][1] if self.ranking else float("nan")
