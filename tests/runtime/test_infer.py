@@ -1,10 +1,13 @@
 """cifar10-infer and Classifier: the model's answers for real files, in rows that others can rely on."""
 
+import argparse
 import csv
+import dataclasses
 import json
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,11 +17,12 @@ import onnxruntime
 import pytest
 import tyro
 from cifar10_runtime import Classifier
-from cifar10_runtime.cli import parser as command
-from cifar10_runtime.cluster import main as on_ray
+from cifar10_runtime.cli.parser import parser as infer_parser
+from cifar10_runtime.cluster.main import parser as ray_parser
 from cifar10_runtime.engine import models
 from cifar10_runtime.engine.models import bundled
 from cifar10_runtime.images import find as files
+from cifar10_runtime.options import ClassifierOptions, InferOptions, RayOptions
 from cifar10_runtime.results import rows
 from PIL import Image
 from pyarrow import parquet
@@ -368,16 +372,23 @@ def test_a_model_that_crashes_onnx_runtime_is_an_error(photo: Path, tmp_path: Pa
     assert_fails_cleanly(infer(photo, "--model", tmp_path / "crash.onnx", cwd=tmp_path), 1, "crash.onnx")
 
 
-@pytest.mark.parametrize(("module", "name"), [(command, "cifar10-infer"), (on_ray, "cifar10-infer-ray")])
-def test_every_option_is_documented(module: ModuleType, name: str) -> None:
-    """In its own help, and on the page about the command."""
-    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    for action in module.parser()._actions:
+@pytest.mark.parametrize(
+    ("parser", "options"),
+    [
+        pytest.param(infer_parser, InferOptions, id="cifar10-infer"),
+        pytest.param(ray_parser, RayOptions, id="cifar10-infer-ray"),
+    ],
+)
+def test_help_and_page_document_every_option(
+    parser: Callable[[], argparse.ArgumentParser], options: type[ClassifierOptions]
+) -> None:
+    page = (ROOT / "docs" / f"{parser().prog}.md").read_text(encoding="utf-8")
+    for action in parser()._actions:
         assert action.help
         for option in action.option_strings:
             if option.startswith("--"):
                 assert f"`{option}" in page or f" {option}" in page, option
-    for part in (*module.Options.__annotations__, *rows.columns(2)):
+    for part in (*(field.name for field in dataclasses.fields(options)), *rows.columns(2)):
         assert part.replace("_", "-") in page or part in page
 
 

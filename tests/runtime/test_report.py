@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cifar10_runtime import Prediction
-from cifar10_runtime.results import page as report
+from cifar10_runtime.results.gallery import FAILURES, TILES
 from cifar10_runtime.results.page import Report
+from cifar10_runtime.results.statistics import BINS
+from cifar10_runtime.results.thumbnails import thumbnail
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -132,7 +134,7 @@ def expected_columns(good: list[Prediction], pairs: list[tuple[str, str]]) -> li
         return []
     values = np.array([prediction.probability for prediction in good])
     wrong = np.array([folder in LABELS and folder != label for folder, label in pairs])
-    edges = np.linspace(0, 1, report.BINS + 1)
+    edges = np.linspace(0, 1, BINS + 1)
     counts, errors = np.histogram(values, edges)[0], np.histogram(values[wrong], edges)[0]
     return list(zip(counts.tolist(), errors.tolist(), strict=True))
 
@@ -165,11 +167,11 @@ def test_the_worst_mistakes_and_the_least_certain_are_shown_in_order() -> None:
     ]
     by_confidence = sorted(given_predictions, key=lambda prediction: prediction.probability)
     wrong = [prediction for prediction in reversed(by_confidence) if not prediction.path.startswith("cat/")]
-    paths = page(*given_predictions).values("title", "li")[report.BINS :]
-    assert paths[: report.GALLERY] == [prediction.path for prediction in wrong[: report.GALLERY]]
-    doubts = paths[report.GALLERY : 2 * report.GALLERY]
-    assert doubts == [prediction.path for prediction in by_confidence[: report.GALLERY]]
-    examples = paths[2 * report.GALLERY :]
+    paths = page(*given_predictions).values("title", "li")[BINS:]
+    assert paths[:TILES] == [prediction.path for prediction in wrong[:TILES]]
+    doubts = paths[TILES : 2 * TILES]
+    assert doubts == [prediction.path for prediction in by_confidence[:TILES]]
+    examples = paths[2 * TILES :]
     assert len(set(examples)) == 24
     assert examples == [prediction.path for prediction in reversed(by_confidence) if prediction.path in examples]
 
@@ -247,7 +249,7 @@ def test_an_image_that_is_gone_leaves_an_empty_frame() -> None:
 def test_small_pictures_keep_their_pixels(tmp_path: Path, size: tuple[int, int], kept: int) -> None:
     path = tmp_path / "image.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path)
-    with Image.open(io.BytesIO(report.Report([])._thumbnail(str(path)))) as picture:
+    with Image.open(io.BytesIO(thumbnail(str(path), "white", 1 << 26))) as picture:
         assert picture.size == (kept, kept)
         if size == (32, 32):
             assert np.array_equal(np.asarray(picture), np.asarray(Image.open(path)))
@@ -263,7 +265,7 @@ def test_sections_without_content_are_missing() -> None:
 
 def test_the_first_failures_are_listed_and_all_are_counted() -> None:
     shown = page(*(Prediction(f"{number}.png", (), "no image") for number in range(1_234)))
-    assert shown.inside("tr", "th") == [f"{number}.png" for number in range(report.FAILURES)]
+    assert shown.inside("tr", "th") == [f"{number}.png" for number in range(FAILURES)]
     assert "1,234 files" in shown.inside("dd")
     assert "1,234 files could not be read; the first 100 are:" in shown.inside("p")
     assert "1 file could not be read:" in page(Prediction("a", (), "no")).inside("p")
