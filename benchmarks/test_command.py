@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 import pytest
 from cifar10_runtime import Classifier
-from cifar10_runtime.images import decode as images
+from cifar10_runtime.images.decode import crop_and_resize, decode
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -181,10 +181,10 @@ def test_reduced_decoding(benchmark: BenchmarkFixture, tmp_path: Path, pixels: n
         Image.fromarray(noisy).save(paths[-1], quality=90)
 
     def decode_all() -> np.ndarray:
-        return np.stack([images.decode(str(path), 32) for path in paths])
+        return np.stack([decode(str(path), 32) for path in paths])
 
     reduced = benchmark.pedantic(decode_all, rounds=1)
-    full = np.stack([np.asarray(images._fit(Image.open(path), 32)) for path in paths])
+    full = np.stack([np.asarray(crop_and_resize(Image.open(path), 32)) for path in paths])
     with Classifier("fp32", device="cpu") as classifier:
         classes = [classifier.probabilities(batch).argmax(axis=1) for batch in (reduced, full)]
     benchmark.extra_info["different_best_class"] = int((classes[0] != classes[1]).sum())

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cifar10_runtime import Classifier, OutputError, Prediction, UsageError
-from cifar10_runtime.images import find as files
+from cifar10_runtime.images.find import find
 from cifar10_runtime.results import parquet
 from cifar10_runtime.results.resume import RowSettings
 from cifar10_runtime.results.rows import Csv
@@ -326,7 +326,7 @@ def test_a_signal_to_a_waiting_run_keeps_all_its_rows(good: list[Path], output: 
 
 
 def test_ignored_signals_stay_ignored(good: list[Path], output: Path) -> None:
-    """nohup ignores SIGHUP for the command, a shell ignores SIGINT for a background job."""
+    """Nohup ignores SIGHUP for the command, a shell ignores SIGINT for a background job."""
     with waiting(good, output, before=("sh", "-c", 'trap "" HUP INT; exec "$0" "$@"')) as process:
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGINT)
@@ -405,7 +405,7 @@ def test_a_vanished_file_or_folder_gives_a_row_with_an_error(good: list[Path], t
         (tmp_path / name).mkdir()
         for number in range(3):
             (tmp_path / name / f"{number}.png").hardlink_to(good[number])
-    paths = files.find([str(tmp_path / "first"), str(tmp_path / "second")])
+    paths = find([str(tmp_path / "first"), str(tmp_path / "second")])
     first = next(paths)
     (tmp_path / "first" / "1.png").unlink()
     shutil.rmtree(tmp_path / "second")

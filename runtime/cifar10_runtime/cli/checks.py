@@ -13,7 +13,7 @@ def check_options(options: InferOptions) -> None:
     """Check every option that needs neither the images nor the model.
 
     Raises:
-        UsageError: an option cannot be used; the message names it.
+        UsageError: An option cannot be used; the message names it.
     """
     if not options.paths and options.files_from is None:
         raise UsageError("name the folders or files to classify: cifar10-infer images/")

@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
         """Raise ``UsageError`` with ``message``.
 
         Raises:
-            UsageError: always.
+            UsageError: Always.
         """
         raise UsageError(f"{message}; --help explains the options")
 

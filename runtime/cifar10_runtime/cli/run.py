@@ -1,9 +1,6 @@
 """What cifar10-infer does: read images, predict, count, write rows."""
 
 import io
-import json
-import signal
-import subprocess
 import sys
 import time
 import warnings
@@ -18,10 +15,10 @@ from PIL import Image
 from cifar10_runtime.atomic import write_file
 from cifar10_runtime.cli.checks import check_options
 from cifar10_runtime.cli.signals import signals_raise
-from cifar10_runtime.engine.classifier import Classifier, are_labels
-from cifar10_runtime.engine.models import bundled
-from cifar10_runtime.errors import ModelError, OutputError, TooManyFailures, UsageError
-from cifar10_runtime.images import find as files
+from cifar10_runtime.engine.classifier import Classifier
+from cifar10_runtime.engine.open import open_classifier
+from cifar10_runtime.errors import OutputError, TooManyFailures, UsageError
+from cifar10_runtime.images.find import SUFFIXES, find, read_path_list, shard
 from cifar10_runtime.options import InferOptions
 from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.results.resume import RowSettings
@@ -39,7 +36,7 @@ def run(options: InferOptions) -> int:
     """Classify the images that ``options`` name and return how many of them failed.
 
     Raises:
-        InferenceError: the command ends without a complete result; the message says why.
+        InferenceError: The command ends without a complete result; the message says why.
     """
     check_options(options)
     paths = _find_paths(options)
@@ -100,65 +97,23 @@ def _find_paths(options: InferOptions) -> Iterator[str]:
     """The paths of the images to classify, one at a time.
 
     Raises:
-        UsageError: there are none.
+        UsageError: There are none.
     """
-    listed = files.listed(options.files_from) if options.files_from is not None else iter(())
-    paths = chain(files.find(options.paths), listed)
+    listed = read_path_list(options.files_from) if options.files_from is not None else iter(())
+    paths = chain(find(options.paths), listed)
     first = next(paths, None)
     if first is None:
         where = " ".join([*options.paths, *([f"--files-from {options.files_from}"] if options.files_from else [])])
-        raise UsageError(f"no images ({' '.join(files.SUFFIXES)}) in {where}")
+        raise UsageError(f"no images ({' '.join(SUFFIXES)}) in {where}")
     paths = chain([first], paths)
-    return iter(files.shard(paths, *options.shard)) if options.shard else paths
+    return iter(shard(paths, *options.shard)) if options.shard else paths
 
 
 def _open_classifier(options: InferOptions) -> Classifier:
-    """The classifier. It is never closed, because its threads may be busy for long when the command is interrupted."""
+    """Open the classifier. Nobody closes it, because an interrupted command would wait for its threads."""
     warnings.filterwarnings("ignore", module="PIL")  # each row has the error of its image
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels is the limit
-    labels = read_labels(options.labels) if options.labels else None
-    try_elsewhere(options.model, options.device, options.labels)
-    classifier = Classifier(options.model, options.device, options.tf32, labels, options.background, options.max_pixels)
-    if not 1 <= options.top_k <= len(classifier.labels):
-        raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")
-    return classifier
-
-
-def try_elsewhere(model: str, device: str, labels: Path | None) -> None:
-    """Open a model of unknown origin in a process of its own first: there are files that crash ONNX Runtime.
-
-    Raises:
-        ModelError: this is one of them.
-    """
-    if model in bundled() or not Path(model).is_file():
-        return
-    code = "import sys; from cifar10_runtime.cli.run import try_model; try_model(*sys.argv[1:])"
-    words = [sys.executable, "-P", "-c", code, model, device, str(labels or "")]
-    status = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode
-    if status < 0:  # its errors are this process's as well
-        raise ModelError(f"{model} crashes ONNX Runtime ({signal.Signals(-status).name}): export it again")
-
-
-def try_model(model: str, device: str, labels: str) -> None:
-    """What that process does."""
-    Classifier(model, device, labels=read_labels(Path(labels)) if labels else None)
-
-
-def read_labels(path: Path) -> list[str]:
-    """The names in a file of labels.
-
-    Raises:
-        UsageError: there are none.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig").strip()
-        labels = json.loads(text) if text.startswith(("[", "{")) else [line.strip() for line in text.splitlines()]
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "neither one name a line nor a JSON list"
-        raise UsageError(f"--labels {path}: {reason}") from None
-    if not isinstance(labels, list) or not are_labels(labels):
-        raise UsageError(f"--labels {path}: there must be a name for each class, one a line or as a JSON list")
-    return labels
+    return open_classifier(options)
 
 
 def _open_writer(options: InferOptions, classifier: Classifier) -> Writer:
@@ -186,7 +141,7 @@ def _check_same_image(prediction: Prediction, path: str | None) -> None:
     """Check that ``path`` is the image of a row that an earlier run wrote.
 
     Raises:
-        UsageError: it is another image, or there is none.
+        UsageError: It is another image, or there is none.
     """
     if path is None or prediction.path not in (path, valid_unicode(path)):  # Parquet stores valid Unicode only
         raise UsageError(

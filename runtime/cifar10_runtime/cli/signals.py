@@ -35,7 +35,7 @@ def raise_stopped(signal_number: int, _frame: FrameType | None) -> NoReturn:
     """Raise ``Stopped``. Right while there are rows to save or files to remove.
 
     Raises:
-        Stopped: always.
+        Stopped: Always.
     """
     raise Stopped(signal_number)
 

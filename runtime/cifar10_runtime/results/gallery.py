@@ -18,7 +18,7 @@ class Gallery:
     """Selects predictions in constant memory; the same predictions always give the same selection.
 
     Args:
-        labels: the classes of the model.
+        labels: The classes of the model.
     """
 
     failures: list[Prediction]

@@ -15,11 +15,11 @@ def exclusive_lock(path: Path, name: Path) -> Iterator[None]:
     Systems and file systems without locks are not an error: the block then runs without one.
 
     Args:
-        path: the file to lock.
-        name: the value of ``--output``, for the message.
+        path: The file to lock.
+        name: The value of ``--output``, for the message.
 
     Raises:
-        UsageError: another process holds the lock, or removed the file a moment ago.
+        UsageError: Another process holds the lock, or removed the file a moment ago.
     """
     try:
         import fcntl

@@ -30,9 +30,9 @@ class Report:
     """Collects any number of predictions in constant memory; the same predictions always give the same page.
 
     Args:
-        labels: the classes of the model, in its order.
-        background: color behind transparent pixels, as in ``images.decode.decode``.
-        max_pixels: largest width times height to decode, as in ``images.decode.decode``.
+        labels: The classes of the model, in its order.
+        background: Color behind transparent pixels, as in ``images.decode.decode``.
+        max_pixels: Largest width times height to decode, as in ``images.decode.decode``.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class Report:
         """Return the page as a complete HTML document.
 
         Args:
-            title: the name of what was classified, for example the folder.
-            summary: facts to show, such as model, device, images/s and date.
+            title: The name of what was classified, for example the folder.
+            summary: Facts to show, such as model, device, images/s and date.
         """
         return (
             _environment()

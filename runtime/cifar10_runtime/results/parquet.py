@@ -22,7 +22,7 @@ def require_pyarrow() -> None:
     """Check that pyarrow is installed.
 
     Raises:
-        UsageError: pyarrow is not installed.
+        UsageError: The package pyarrow is not installed.
     """
     try:
         import pyarrow.parquet  # noqa: F401
@@ -34,9 +34,9 @@ def writer(file: Path | IO[bytes], top_k: int, metadata: Mapping[bytes, bytes] |
     """Open a writer of tables, to be used as a context manager.
 
     Args:
-        file: the Parquet file, as a path or open for writing.
-        top_k: labels per row.
-        metadata: key-value pairs to store in the schema.
+        file: The Parquet file, as a path or open for writing.
+        top_k: Labels per row.
+        metadata: Key-value pairs to store in the schema.
     """
     from pyarrow.parquet import ParquetWriter
 
@@ -73,7 +73,7 @@ def from_json_lines(source: Path, target: Path, top_k: int) -> None:
     """Write the rows of the JSON lines file ``source`` to the Parquet file ``target``.
 
     Raises:
-        OSError: a file cannot be read or written; ``target`` may be incomplete.
+        OSError: A file cannot be read or written; ``target`` may be incomplete.
     """
     with open(source, "rb") as lines, writer(target, top_k) as tables:
         while group := lines.readlines(_BYTES_PER_ROW_GROUP):

@@ -47,7 +47,7 @@ class Csv:
     """Comma-separated values in UTF-8; bytes of paths that are not UTF-8 are kept.
 
     Args:
-        top_k: labels per row.
+        top_k: Labels per row.
     """
 
     def __init__(self, top_k: int) -> None:
@@ -87,7 +87,7 @@ class JsonLines:
     """One JSON object per line.
 
     Args:
-        top_k: labels per row.
+        top_k: Labels per row.
     """
 
     def __init__(self, top_k: int) -> None:
@@ -116,7 +116,7 @@ class Table:
     """Lines for people to read: the best labels with their probabilities, then the path.
 
     Args:
-        top_k: labels per line.
+        top_k: Labels per line.
     """
 
     def __init__(self, top_k: int) -> None:

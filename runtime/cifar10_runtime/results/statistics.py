@@ -13,7 +13,7 @@ class Statistics:
     """Counts any number of predictions in constant memory.
 
     Args:
-        labels: the classes of the model, in its order. The folder of an image is its true class if it has their name.
+        labels: The classes of the model, in its order. The folder of an image is its true class if it has their name.
     """
 
     read: int

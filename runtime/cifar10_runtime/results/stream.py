@@ -32,9 +32,9 @@ class RowBuffer:
     """Collects rows and writes several at a time.
 
     Args:
-        file: open for writing, without a buffer of its own.
-        layout: the format of the rows.
-        name: the output, for messages.
+        file: Open for writing, without a buffer of its own.
+        layout: The format of the rows.
+        name: The output, for messages.
     """
 
     def __init__(self, file: IO[bytes], layout: Format, name: object) -> None:
@@ -52,7 +52,7 @@ class RowBuffer:
         """Add the row of ``prediction``; ``flush`` writes it at the latest.
 
         Raises:
-            OutputError: earlier rows cannot be written.
+            OutputError: Earlier rows cannot be written.
         """
         row = self._layout.row(prediction)
         if len(self._pending) + len(row) > _BYTES_PER_WRITE:
@@ -63,7 +63,7 @@ class RowBuffer:
         """Write all rows.
 
         Raises:
-            OutputError: they cannot be written. A file then ends where it ended before.
+            OutputError: They cannot be written. A file then ends where it ended before.
         """
         content = bytes(self._pending)
         self._pending.clear()
@@ -83,9 +83,9 @@ class StreamWriter:
     """Writes rows to an open file such as stdout; an interruption loses no row that was added.
 
     Args:
-        file: open for writing, without a buffer of its own.
-        layout: the format of the rows.
-        name: the output, for messages.
+        file: Open for writing, without a buffer of its own.
+        layout: The format of the rows.
+        name: The output, for messages.
     """
 
     is_complete = False

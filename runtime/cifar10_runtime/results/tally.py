@@ -9,7 +9,7 @@ class Tally:
     """Counts of images, failures and correct predictions.
 
     Args:
-        labels: the classes of the model. An image in a folder named after one of them counts for the accuracy.
+        labels: The classes of the model. An image in a folder named after one of them counts for the accuracy.
     """
 
     def __init__(self, labels: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ class Target:
     """Paths of the result file and of the partial file that holds the rows until all of them are there.
 
     Args:
-        name: the value of ``--output``.
+        name: The value of ``--output``.
         run_id: ``RowSettings.run_id``, a part of the partial file's name.
 
     Raises:
@@ -59,7 +59,7 @@ class Target:
         """Check that a run without ``--overwrite`` neither replaces a file nor disturbs another run.
 
         Raises:
-            UsageError: such a run would; the message names the file and the option to use.
+            UsageError: Such a run would; the message names the file and the option to use.
         """
         others = self.other_partials()
         for path in (self.partial, *others):
@@ -83,7 +83,7 @@ class Target:
         """Check that the result does not exist yet.
 
         Raises:
-            UsageError: it exists.
+            UsageError: It exists.
         """
         if self.result.exists():
             also = "--resume --overwrite continues the run that replaces it, " if self.partial.exists() else ""

@@ -37,14 +37,14 @@ class Writer(AbstractContextManager["Writer"], Protocol):
         """Add the row of ``prediction``.
 
         Raises:
-            OutputError: rows cannot be written.
+            OutputError: Rows cannot be written.
         """
 
     def commit(self) -> None:
         """Complete the output.
 
         Raises:
-            OutputError: the output cannot be written.
+            OutputError: The output cannot be written.
         """
 
     def how_to_continue(self) -> str:
@@ -55,13 +55,13 @@ def result_writer(name: Path, settings: RowSettings, resume: bool = False, overw
     """Return a writer of the result file ``name``: CSV, JSON lines or Parquet by its suffix.
 
     Args:
-        name: the value of ``--output``.
-        settings: what determines the rows.
-        resume: keep the rows that an interrupted run with the same settings left.
-        overwrite: replace an existing result when the new one is complete, and drop partial files of other settings.
+        name: The value of ``--output``.
+        settings: What determines the rows.
+        resume: Keep the rows that an interrupted run with the same settings left.
+        overwrite: Replace an existing result when the new one is complete, and drop partial files of other settings.
 
     Raises:
-        UsageError: the name cannot be a result file, or a file exists that the options do not allow to replace.
+        UsageError: The name cannot be a result file, or a file exists that the options do not allow to replace.
     """
     target = Target(name, settings.run_id)
     if not overwrite:
@@ -86,8 +86,8 @@ class PartialResult:
         """Lock and open the partial file.
 
         Raises:
-            UsageError: another process is writing the result, or has completed it.
-            OutputError: the partial file cannot be opened.
+            UsageError: Another process is writing the result, or has completed it.
+            OutputError: The partial file cannot be opened.
         """
         with output_errors(self._target.name), ExitStack() as stack:
             for path in (self._target.partial, *self._target.other_partials()):
@@ -187,7 +187,7 @@ class CompleteResult:
         """Yield the predictions of all rows.
 
         Raises:
-            UsageError: the file has other columns.
+            UsageError: The file has other columns.
         """
         if self._target.is_parquet:
             yield from map(prediction_of, parquet.rows(self._target.result))
@@ -203,7 +203,7 @@ class CompleteResult:
         """Refuse the row.
 
         Raises:
-            UsageError: always.
+            UsageError: Always.
         """
         raise UsageError(
             f"--resume: {self._target.name} is complete without {prediction.path}: --overwrite starts again"
