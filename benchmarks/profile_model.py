@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime
 import tyro
-from cifar10_runtime.engine.models import DEFAULT_MODEL, find_model
+from cifar10_runtime.engine.models import find_model
+from cifar10_runtime.options import ClassifierOptions
 
 RUNS = 50
 
@@ -24,7 +25,7 @@ RUNS = 50
 class Options:
     """Print one line per operation, in the order of execution, and the total."""
 
-    model: tyro.conf.Positional[str] = DEFAULT_MODEL
+    model: tyro.conf.Positional[str] = ClassifierOptions.model
     """Name of a model that ships with the package, or path of an .onnx file."""
     batch_size: int = 32
     """Images in a batch."""

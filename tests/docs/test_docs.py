@@ -42,7 +42,7 @@ def test_the_site_builds_and_no_link_leads_nowhere(tmp_path: Path) -> None:
     result = run(ROOT / "docs" / "build_site.py", tmp_path / "site")
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "site" / "docs" / "tutorial-map.html").read_text(encoding="utf-8")
-    assert '<a href="../api/cifar10_zoo/data/transforms.html#distort"><code>data.transforms.distort</code></a>' in page
+    assert '<a href="../api/cifar10_zoo/data/transforms.html#augment"><code>data.transforms.augment</code></a>' in page
 
 
 def test_links_and_names_that_lead_nowhere_are_found(tmp_path: Path) -> None:
