@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cifar10_zoo.cli import DataOptions, run
+from cifar10_zoo.data.cifar10 import load
 from cifar10_zoo.errors import DatasetError
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +38,7 @@ class Options(DataOptions):
 
 def main(options: Options) -> None:
     """Measure every model; write the tables and the pictures."""
-    data = options.load("test")
+    data = load(options.data_dir, "test", options.data_url)
     if data.name != "cifar10":
         raise DatasetError(f"--data-dir {options.data_dir} holds {data.name} data: the models are of CIFAR-10")
     images = np.ascontiguousarray(data.images.permute(0, 2, 3, 1).numpy())
