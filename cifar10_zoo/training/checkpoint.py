@@ -57,6 +57,7 @@ class Checkpoint:
     sha256: str
     """The checksum of the content, as hexadecimal digits."""
 
+    @torch.no_grad()
     def ema_model(self) -> Cifar10Net:
         """Return the network with the EMA weights for evaluation and export, batch normalization folded, on the CPU.
 
@@ -64,9 +65,9 @@ class Checkpoint:
             CheckpointError: An EMA weight is missing or has another shape.
         """
         model = new_model(self.hyperparameters)
-        names = {f"averages/{name}": name for name in model.state_dict()}
-        weights = self._tensors_like({key: model.state_dict()[name] for key, name in names.items()})
-        model.load_state_dict({names[key]: tensor for key, tensor in weights.items()})
+        weights = {f"averages/{name}": tensor for name, tensor in model.state_dict().items()}
+        for name, tensor in self._tensors_like(weights).items():
+            weights[name].copy_(tensor)
         return fold_batch_norm(model).eval()
 
     def restore(self, state: TrainingState) -> None:
@@ -75,8 +76,7 @@ class Checkpoint:
         Raises:
             CheckpointError: A tensor is missing or has another shape.
         """
-        state.load(self._tensors_like(state.tensors()))
-        state.step = self.step
+        state.load(self._tensors_like(state.tensors()), self.step)
 
     def require_classes_of(self, data: Dataset) -> None:
         """Raise CheckpointError unless the training data had the name and the classes of ``data``."""

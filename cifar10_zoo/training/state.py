@@ -101,14 +101,15 @@ class TrainingState:
         return weights | averages | momentum | {"loss_averages": self.loss_averages.values} | scale
 
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over the values of ``tensors``, which have the names and shapes of ``self.tensors()``."""
+    def load(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Continue from ``step`` with the values of ``tensors``, which have the names and shapes of ``tensors()``."""
         for name, target in self.tensors().items():
             target.copy_(tensors[name])
         if self.scaler.is_enabled():
             scale, steps = tensors["loss_scale"].tolist()
             changed = {"scale": scale, "_growth_tracker": int(steps)}
             self.scaler.load_state_dict(self.scaler.state_dict() | changed)
+        self.step = step
 
     def _loss_scale(self) -> Tensor:
         """The loss scale and the steps since it changed, [2] float32."""
