@@ -29,8 +29,8 @@ from pyarrow import parquet
 
 from cifar10_zoo import evaluate, from_tensorflow, image_folders, synthetic, train
 from cifar10_zoo.data import cifar10 as dataset
-from cifar10_zoo.evaluate import predict
 from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training.inference import predict
 from tests.helpers.command_line import CIFAR10_INFER, ROOT, assert_fails_cleanly, infer, run
 
 
