@@ -25,7 +25,7 @@ from cifar10_zoo.config import Hyperparameters, flag
 from cifar10_zoo.data import cifar10 as dataset
 from cifar10_zoo.data.batches import TrainingBatches
 from cifar10_zoo.errors import CheckpointError, OptionError, TrainingError
-from cifar10_zoo.recipes import named_in
+from cifar10_zoo.recipes import chosen_recipe
 from cifar10_zoo.tracking.logger import Journal
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.cuda_graph import GraphedStep
@@ -164,4 +164,4 @@ def _start(train_dir: Path, data: dataset.Dataset, state: TrainingState) -> Trai
 
 
 if __name__ == "__main__":
-    run(train, Options, Options(hyperparameters=named_in(sys.argv[1:])))
+    run(train, Options, Options(hyperparameters=chosen_recipe(sys.argv[1:])))

@@ -23,7 +23,7 @@ from torch import Tensor
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.cifar10 import Dataset
 from cifar10_zoo.errors import CheckpointError, OptionError
-from cifar10_zoo.network.batch_norm import fold_batch_norm
+from cifar10_zoo.network.batch_norm import fold_batch_norm, named_tensors
 from cifar10_zoo.network.model import Cifar10Net
 from cifar10_zoo.tracking import history
 from cifar10_zoo.training.state import TrainingState, new_model
@@ -52,17 +52,14 @@ class Checkpoint:
     def ema_model(self) -> Cifar10Net:
         """The network with the averaged weights, for evaluation and export; on the CPU."""
         model = new_model(self.hyperparameters)
-        self._fill({f"averages/{name}": tensor for name, tensor in model.state_dict().items()})
+        self._fill({f"averages/{name}": tensor for name, tensor in named_tensors(model).items()})
         return fold_batch_norm(model).eval()
 
     def restore(self, state: TrainingState) -> None:
         """Put everything into ``state``, so that training goes on as if it had never stopped."""
-        self._fill(state.tensors())
-        if state.scaler.is_enabled():
-            self._fill({"loss_scale": (scale := torch.zeros(2))})
-            saved = {"scale": float(scale[0]), "_growth_tracker": int(scale[1])}
-            state.scaler.load_state_dict(state.scaler.state_dict() | saved)
-        state.step = self.step
+        tensors = state.tensors()
+        self._fill(tensors)
+        state.load(tensors, self.step)
 
     def require_classes_of(self, data: Dataset) -> None:
         """Raise CheckpointError unless the checkpoint was trained on data of the same name and classes."""
@@ -87,10 +84,7 @@ def save(state: TrainingState, folder: Path, dataset: str, classes: tuple[str, .
 
     Older checkpoints are deleted but for the ``KEPT`` newest and the one that evaluated best.
     """
-    tensors = state.tensors()
-    if scaler := state.scaler.state_dict():
-        tensors["loss_scale"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float32)
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in state.tensors().items()}
     metadata = {
         "format_version": FORMAT_VERSION,
         "step": str(state.step),

@@ -22,7 +22,7 @@ from cifar10_zoo.data import cifar10 as dataset
 from cifar10_zoo.data.batches import TrainingBatches
 from cifar10_zoo.errors import CheckpointError, OptionError, TrainingError
 from cifar10_zoo.evaluate import top1_accuracy
-from cifar10_zoo.recipes import MODERN, TUTORIAL, named_in
+from cifar10_zoo.recipes import MODERN, TUTORIAL, chosen_recipe
 from cifar10_zoo.tracking import history
 from cifar10_zoo.tracking import plots as curves
 from cifar10_zoo.training import checkpoint
@@ -304,7 +304,7 @@ def test_the_averaged_weights_are_what_is_evaluated(synthetic_dir: Path, train_d
 )
 def test_bad_options_are_named(words: list[str], parts: list[str]) -> None:
     with pytest.raises(OptionError) as error:
-        tyro.cli(train.Options, args=words, default=train.Options(hyperparameters=named_in(words)))
+        tyro.cli(train.Options, args=words, default=train.Options(hyperparameters=chosen_recipe(words)))
     for part in parts:
         assert part in str(error.value)
 
