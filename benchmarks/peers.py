@@ -13,7 +13,7 @@ import torch
 from cifar10_export import ServingGraph
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
-from release.ship import MODELS
+from release.models import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
