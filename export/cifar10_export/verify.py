@@ -17,6 +17,7 @@ from cifar10_export.variants import Precision, Variant
 from cifar10_zoo.data.cifar10 import IMAGE_SHAPE, Dataset
 from cifar10_zoo.errors import ZooError
 from cifar10_zoo.network.model import NUM_CLASSES, Cifar10Net
+from cifar10_zoo.training.inference import BATCH_SIZE
 
 BATCH_SIZES = (1, 2, 127, 128, 129)
 """Batches of random images whose values are compared: one image, and the sizes around a power of two."""
@@ -29,7 +30,6 @@ ACCURACY_TOLERANCE: dict[Precision, float] = {"fp32": 0.0, "fp16": 0.001, "int8"
 """Largest loss of top-1 accuracy. For fp32, moreover, every top-1 prediction must be PyTorch's."""
 
 _ROUNDING = 1e-9  # of the difference of two accuracies
-_BATCH_SIZE = 500  # images per call on a data set; no influence on the result
 
 
 class VerificationError(ZooError):
@@ -169,11 +169,11 @@ def verify_top1(
 
 @torch.inference_mode()
 def _reference_logits(reference: ServingGraph, pixels: Tensor) -> NDArray[np.float32]:
-    return torch.cat([reference(batch)[0] for batch in pixels.split(_BATCH_SIZE)]).numpy()
+    return torch.cat([reference(batch)[0] for batch in pixels.split(BATCH_SIZE)]).numpy()
 
 
 def _session_logits(session: onnxruntime.InferenceSession, pixels: Tensor) -> NDArray[np.float32]:
-    batches = pixels.split(_BATCH_SIZE)
+    batches = pixels.split(BATCH_SIZE)
     return np.concatenate([session.run(OUTPUTS[:1], {INPUT: batch.numpy()})[0] for batch in batches])
 
 

@@ -11,8 +11,8 @@ from cifar10_export.exporter import Images, export_checkpoint
 
 from cifar10_zoo.data import cifar10
 from cifar10_zoo.errors import CheckpointError
-from cifar10_zoo.evaluate import predict
 from cifar10_zoo.training.checkpoint import Checkpoint
+from cifar10_zoo.training.inference import predict
 from tests.helpers.command_line import ROOT
 from tests.helpers.onnx_files import metadata_of
 

@@ -9,8 +9,8 @@ from cifar10_export.exporter import Images
 from cifar10_export.variants import Precision
 from cifar10_export.verify import ContractError, DifferenceError, open_session, verify_final, verify_top1
 
-from cifar10_zoo.evaluate import predict
 from cifar10_zoo.network.model import Cifar10Net
+from cifar10_zoo.training.inference import predict
 from tests.helpers.onnx_files import metadata_of, negate_last_layer, session
 
 DEFAULT = Variant()
