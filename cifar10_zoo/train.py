@@ -91,7 +91,9 @@ def train(options: Options) -> TrainingState:
     if ranks.is_main:
         print(f"step {state.step}: {checkpoint.latest(options.train_dir)}", file=sys.stderr)
         if stop_signal:
-            print(f"stopped by {signal.Signals(stop_signal).name}; the same command continues the run", file=sys.stderr)
+            print(
+                f"stopped by {signal.Signals(stop_signal).name}; the same command continues the run", file=sys.stderr
+            )
     if stop_signal:
         raise Stopped(stop_signal)
     return state
