@@ -14,7 +14,7 @@ from cifar10_runtime import Classifier
 from cifar10_runtime.images.decode import decode
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
-from release.ship import MODELS
+from release.models import MODELS
 
 from benchmarks.peers import export_by_default
 from benchmarks.timing import Interleaved, timed
