@@ -10,7 +10,7 @@ from pathlib import Path
 import build_site
 import cifar10_export.command
 import cifar10_runtime.cli.parser
-import cifar10_runtime.cluster.main
+import cifar10_runtime.cluster.parser
 import numpy as np
 import pytest
 import release.pack
@@ -31,7 +31,10 @@ OPTIONS = {
     "python export/pack.py": release.pack.Options,
     "torchrun --nproc-per-node=2 -m cifar10_zoo.train": train.Options,
 }
-PARSERS = {"cifar10-infer": cifar10_runtime.cli.parser.parser, "cifar10-infer-ray": cifar10_runtime.cluster.main.parser}
+PARSERS = {
+    "cifar10-infer": cifar10_runtime.cli.parser.parser,
+    "cifar10-infer-ray": cifar10_runtime.cluster.parser.parser,
+}
 
 
 def test_every_page_has_its_place_in_the_menu() -> None:
