@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.data.cifar10 import Dataset
-from cifar10_zoo.data.transforms import evaluation_images, ten_views
+from cifar10_zoo.data.transforms import evaluation_images, ten_crop
 from cifar10_zoo.errors import OptionError
 from cifar10_zoo.network.model import Cifar10Net
 from cifar10_zoo.tracking import history
@@ -69,11 +69,11 @@ def predict(model: Cifar10Net, images: Tensor) -> Tensor:
 def predict_views(model: Cifar10Net, images: Tensor) -> Tensor:
     """Probabilities [N, 10] float32 of ``images`` [N, 3, H, W] uint8, averaged over the ten views of each."""
     where = next(model.parameters()).device
-    views = (ten_views(batch.to(where)) for batch in images.split(BATCH_SIZE))
+    views = (ten_crop(batch.to(where)) for batch in images.split(BATCH_SIZE))
     return torch.cat([torch.stack([model(view).softmax(dim=1) for view in ten]).mean(dim=0) for ten in views])
 
 
-def precision_at_1(model: Cifar10Net, data: Dataset, views: Literal[1, 10] = 1) -> float:
+def top1_accuracy(model: Cifar10Net, data: Dataset, views: Literal[1, 10] = 1) -> float:
     """Share of the images whose highest score is that of their label; each image counts exactly once."""
     scores = predict(model, data.images) if views == 1 else predict_views(model, data.images)
     return float((scores.argmax(dim=1).cpu() == data.labels).double().mean())
@@ -105,8 +105,8 @@ def _evaluate_once(saved: Checkpoint, data: Dataset, where: torch.device, option
     """Evaluate one checkpoint, print the tutorial's line and keep the result beside the checkpoint."""
     saved.require_classes_of(data)
     print(f"{saved.path}: step {saved.step}, {len(data.images)} {data.name} images", file=sys.stderr)
-    model = saved.averaged_model().to(where)
-    precision = precision_at_1(model, data, options.views)
+    model = saved.ema_model().to(where)
+    precision = top1_accuracy(model, data, options.views)
     print(f"{datetime.now()}: precision @ 1 = {precision:.3f}", flush=True)
     if options.views != 1:
         return

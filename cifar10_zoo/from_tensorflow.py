@@ -63,7 +63,7 @@ def convert(variables: Variables, hyperparameters: Hyperparameters) -> TrainingS
     targets: dict[str, Tensor] = {}
     for name, parameter in state.model.named_parameters():
         variable = tutorial_name(name)
-        targets |= {variable: parameter, variable + _AVERAGE: state.averages.weights[name]}
+        targets |= {variable: parameter, variable + _AVERAGE: state.ema.weights[name]}
     losses = {name + _LOSS_AVERAGE: value for name, value in zip(LOSS_NAMES, state.loss_averages.values, strict=True)}
     if losses.keys() & variables.keys():
         targets |= losses

@@ -23,14 +23,14 @@ from torch import Tensor
 from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.config import Hyperparameters, flag
 from cifar10_zoo.data import cifar10 as dataset
-from cifar10_zoo.data.transforms import TrainingBatches
+from cifar10_zoo.data.batches import TrainingBatches
 from cifar10_zoo.errors import CheckpointError, OptionError, TrainingError
 from cifar10_zoo.recipes import named_in
 from cifar10_zoo.tracking.logger import Journal
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.cuda_graph import GraphedStep
 from cifar10_zoo.training.device import DeviceChoice, choose_device
-from cifar10_zoo.training.distributed import Towers, towers
+from cifar10_zoo.training.distributed import Ranks, connect_ranks
 from cifar10_zoo.training.run_control import alone_in, stop_signals
 from cifar10_zoo.training.schedule import last_step
 from cifar10_zoo.training.state import TrainingState
@@ -88,17 +88,17 @@ def train(options: Options) -> TrainingState:
     """
     where = choose_device(options.device)
     data = options.load("train")
-    with towers() as processes, alone_in(options.train_dir) if processes.leads else nullcontext():
-        processes.wait()  # for the first to have the folder; where it has not, the others end here
-        recipe = replace(options.hyperparameters, num_gpus=processes.count)
-        with stop_signals(second_kills=processes.count == 1) as stops:
+    with connect_ranks() as processes, alone_in(options.train_dir) if processes.is_main else nullcontext():
+        processes.barrier()  # for the first to have the folder; where it has not, the others end here
+        recipe = replace(options.hyperparameters, num_gpus=processes.world_size)
+        with stop_signals(second_kills=processes.world_size == 1) as stops:
             state = _start(options.train_dir, data, TrainingState(recipe, where))
-            if (processes.highest(state.step), -processes.highest(-state.step)) != (state.step, state.step):
+            if not processes.all_equal(state.step):
                 raise TrainingError(
                     f"the processes see different checkpoints in {options.train_dir}: it must be shared"
                 )
             stop = _loop(options, data, state, processes, stops)
-    if processes.leads:
+    if processes.is_main:
         print(f"step {state.step}: {checkpoint.latest(options.train_dir)}", file=sys.stderr)
         if stop:
             print(f"stopped by {signal.Signals(stop).name}; the same command goes on from here", file=sys.stderr)
@@ -107,40 +107,40 @@ def train(options: Options) -> TrainingState:
     return state
 
 
-def _loop(options: Options, data: dataset.Dataset, state: TrainingState, processes: Towers, stops: list[int]) -> int:
+def _loop(options: Options, data: dataset.Dataset, state: TrainingState, processes: Ranks, stops: list[int]) -> int:
     """Take steps until the last one, or until ``stops`` of any process holds a signal; returns that, else 0."""
     end = min(options.max_steps, last_step(state.hyperparameters))
     if state.step >= end:
         return 0
     batches = TrainingBatches(data, state.hyperparameters, state.device)
-    if options.log_device_placement and processes.leads:
+    if options.log_device_placement and processes.is_main:
         for name, tensor in ({"images": batches.images, "labels": batches.labels} | state.tensors()).items():
             print(f"{name}: {tensor.dtype} {list(tensor.shape)} on {tensor.device}", file=sys.stderr)
     take_step = _step_function(state, batches, processes, options.compile)
     stop = 0
-    with Journal(options, state, data, end, stops) if processes.leads else nullcontext() as journal:
+    with Journal(options, state, data, end, stops) if processes.is_main else nullcontext() as journal:
         while state.step < end and not stop:
             step = state.step  # as the tutorial counts: the loss of step 0 is that of the initial weights
-            number = step * processes.count + processes.rank
+            number = step * processes.world_size + processes.rank
             if journal:
                 journal.before(step, batches, number)
-            with processes.together():
+            with processes.collective():
                 losses = take_step(number)
             if journal:
                 journal.after(step, losses)
-            if processes.count == 1 or step % _AGREEMENT_FREQUENCY == 0:
-                stop = processes.highest(stops[0] if stops else 0)
+            if processes.world_size == 1 or step % _AGREEMENT_FREQUENCY == 0:
+                stop = processes.all_max(stops[0] if stops else 0)
     return stop
 
 
 def _step_function(
-    state: TrainingState, batches: TrainingBatches, processes: Towers, compiled: bool
+    state: TrainingState, batches: TrainingBatches, processes: Ranks, compiled: bool
 ) -> Callable[[int], Tensor]:
     """What takes a step on a batch, given its number, and returns the losses."""
     if compiled:
         state.network = torch.compile(state.network)  # type: ignore[assignment]
     state.network = processes.replicate(state.network)
-    if state.device.type == "cuda" and processes.count == 1:
+    if state.device.type == "cuda" and processes.world_size == 1:
         return GraphedStep(state, batches)
     return lambda number: state.train_step(*batches.batch(number))
 

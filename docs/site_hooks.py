@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -104,13 +105,16 @@ def options_page() -> str:
     """Return a page of Markdown with the `--help` of every command."""
     # Wide enough for every flag, without colors, and with the same default folder on every machine.
     environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1", "CIFAR10_DATA_DIR": "~/.cache/cifar10-zoo"}
-    text = "# All options\n\nThe `--help` of every command.\n"
-    for command in COMMANDS:
+
+    def help_of(command: str) -> str:
         program, *words = command.split()
         call = [str(Path(sys.executable).with_name(program)), *words, "--help"]
-        help_text = subprocess.run(call, env=environment, capture_output=True, text=True, check=True).stdout
-        text += f"\n## {command}\n\n```text\n{help_text.strip()}\n```\n"
-    return text
+        return subprocess.run(call, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+    with ThreadPoolExecutor() as threads:
+        sections = zip(COMMANDS, threads.map(help_of, COMMANDS), strict=True)
+        parts = [f"## {command}\n\n```text\n{help_text}\n```\n" for command, help_text in sections]
+    return "\n".join(["# All options\n\nThe `--help` of every command.\n", *parts])
 
 
 def find_name(name: str, page: str) -> str | None:

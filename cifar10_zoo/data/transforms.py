@@ -4,25 +4,21 @@ A batch is a pure function of the seed and its number: resuming needs no saved g
 Source: ``cifar10_input.py``.
 """
 
-from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.data.cifar10 import Dataset
+from cifar10_zoo.data.rng import AUGMENTATION, generator
 from cifar10_zoo.network.model import IMAGE_SIZE
 
 MAX_BRIGHTNESS_DELTA = 63.0  # in pixel values of 0..255
 MAX_CONTRAST_CHANGE = 0.8  # factors of 0.2 to 1.8
 
-_DISTORTIONS, _ORDER, _FIRST_FLIPS = 0, 1, 2  # independent streams of random numbers
-
 
 @dataclass(frozen=True)
-class Distortions:
+class Augmentation:
     """What happens to each image of a training batch of N; all tensors are [N]."""
 
     y: Tensor
@@ -36,26 +32,26 @@ class Distortions:
     contrast: Tensor
     """Factor about the mean of each channel, float32."""
 
-    def to(self, device: torch.device) -> "Distortions":
+    def to(self, device: torch.device) -> "Augmentation":
         """The same on ``device``."""
-        return Distortions(*(_to(device, tensor) for tensor in self.tensors()))
+        return Augmentation(*(to_device(tensor, device) for tensor in self.tensors()))
 
     def tensors(self) -> list[Tensor]:
         """All fields, in their order."""
         return [getattr(self, field.name) for field in fields(self)]
 
 
-def draw_distortions(seed: int, number: int, batch_size: int, image_size: int, colors: float = 1.0) -> Distortions:
+def sample_augmentation(seed: int, number: int, batch_size: int, image_size: int, colors: float = 1.0) -> Augmentation:
     """The distortions of batch ``number`` for square images of ``image_size`` pixels, on the CPU.
 
     Args:
         colors: strength of the distortions of brightness and contrast, 1 for the tutorial's, 0 for none.
     """
-    random = _generator(seed, _DISTORTIONS, number)
+    random = generator(seed, AUGMENTATION, number)
     offsets = random.integers(0, image_size - IMAGE_SIZE, size=(2, batch_size), endpoint=True)
     flip, brightness, contrast = random.random((3, batch_size), dtype=np.float32)
     delta, change = MAX_BRIGHTNESS_DELTA * colors, MAX_CONTRAST_CHANGE * colors
-    return Distortions(
+    return Augmentation(
         y=torch.from_numpy(offsets[0]),
         x=torch.from_numpy(offsets[1]),
         flip=torch.from_numpy(flip < 0.5),
@@ -64,16 +60,7 @@ def draw_distortions(seed: int, number: int, batch_size: int, image_size: int, c
     )
 
 
-def alternating_flips(seed: int, index: Tensor, epochs: Tensor, count: int) -> Tensor:
-    """Whether image ``index`` [N] of ``count`` is mirrored in its epoch [N]: by chance in the first, then in turns.
-
-    In two epochs the network sees each image both ways, where chance would show every other twice the same.
-    Source: Jordan 2024, https://arxiv.org/abs/2404.00498, section 3.6.
-    """
-    return _first_flips(seed, count)[index] ^ (epochs % 2 == 1)
-
-
-def distort(images: Tensor, distortions: Distortions) -> Tensor:
+def augment(images: Tensor, distortions: Augmentation) -> Tensor:
     """Crop, flip, change brightness, change contrast, standardize; nothing is clipped in between.
 
     Args:
@@ -89,7 +76,7 @@ def distort(images: Tensor, distortions: Distortions) -> Tensor:
     return standardize(pixels)
 
 
-def _crop_and_flip(images: Tensor, distortions: Distortions) -> Tensor:
+def _crop_and_flip(images: Tensor, distortions: Augmentation) -> Tensor:
     """[N, 3, H, W] -> [N, 3, 24, 24], in one gather; a flip reads the columns from right to left."""
     offset = torch.arange(IMAGE_SIZE, device=images.device)
     rows = distortions.y[:, None] + offset
@@ -126,7 +113,7 @@ def evaluation_images(images: Tensor) -> Tensor:
     return standardize(center_crop(images).float())
 
 
-def ten_views(images: Tensor) -> Tensor:
+def ten_crop(images: Tensor) -> Tensor:
     """The four corners and the centre of each image, and their mirror images, as the network takes them.
 
     Args:
@@ -145,68 +132,6 @@ def ten_views(images: Tensor) -> Tensor:
     return torch.stack([*crops, *(crop.flip(3) for crop in crops)])
 
 
-class TrainingBatches:
-    """The endless sequence of training batches of a data set, on the device that trains.
-
-    Every image comes once an epoch, in an order of its own for each epoch. A batch may span two epochs.
-    """
-
-    def __init__(self, data: Dataset, hyperparameters: Hyperparameters, device: torch.device) -> None:
-        self.images = data.images.to(device)
-        self.labels = data.labels.to(device)
-        self.hyperparameters = hyperparameters
-
-    def batch(self, number: int) -> tuple[Tensor, Tensor]:
-        """Images [batch_size, 3, 24, 24] float32, distorted, and labels [batch_size] int64 of batch ``number``."""
-        return self.assemble(self.draw(number))
-
-    def draw(self, number: int) -> tuple[Tensor, Distortions]:
-        """What chance decides of a batch: which images [batch_size] int64, and what happens to each."""
-        recipe, count = self.hyperparameters, len(self.images)
-        index = batch_indices(recipe.seed, number, recipe.batch_size, count)
-        distortions = draw_distortions(
-            recipe.seed, number, recipe.batch_size, self.images.shape[-1], recipe.distort_colors
-        )
-        if recipe.alternate_flips:
-            epochs = _positions(number, recipe.batch_size) // count
-            flip = alternating_flips(recipe.seed, index, torch.from_numpy(epochs), count)
-            distortions = replace(distortions, flip=flip)
-        return _to(self.images.device, index), distortions.to(self.images.device)
-
-    def assemble(self, drawn: tuple[Tensor, Distortions]) -> tuple[Tensor, Tensor]:
-        """The batch that was drawn; all of it happens on the device."""
-        index, distortions = drawn
-        return distort(self.images[index], distortions), self.labels[index]
-
-
-def _to(device: torch.device, tensor: Tensor) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """``tensor`` on ``device``; the copy to a GPU waits for nothing."""
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
-
-
-def batch_indices(seed: int, number: int, batch_size: int, count: int) -> Tensor:
-    """Which of ``count`` images are in batch ``number``: [batch_size] int64."""
-    position = _positions(number, batch_size)
-    epoch = position // count
-    orders = np.stack([_order_of_epoch(seed, int(e), count) for e in range(epoch[0], epoch[-1] + 1)])
-    return torch.from_numpy(orders[epoch - epoch[0], position % count])
-
-
-def _positions(number: int, batch_size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Where the images of a batch stand in the endless sequence of epochs."""
-    return np.arange(number * batch_size, (number + 1) * batch_size)
-
-
-@lru_cache(maxsize=2)
-def _order_of_epoch(seed: int, epoch: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return _generator(seed, _ORDER, epoch).permutation(count)
-
-
-@lru_cache(maxsize=1)
-def _first_flips(seed: int, count: int) -> Tensor:
-    return torch.from_numpy(_generator(seed, _FIRST_FLIPS, 0).random(count) < 0.5)
-
-
-def _generator(seed: int, stream: int, number: int) -> np.random.Generator:
-    """A generator that depends on its arguments alone, as cheap to make as to use (Philox is counter-based)."""
-    return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, number, 0, 0]))

@@ -43,7 +43,7 @@ class BatchNorm(nn.Module):
         return F.batch_norm(x, self.mean, self.variance, self.factor, self.bias, self.training, MOMENTUM, EPSILON)
 
 
-class NormalizedNet(Cifar10Net):
+class Cifar10NetBN(Cifar10Net):
     """``Cifar10Net`` with batch normalization in front of each ReLU.
 
     Args:
@@ -71,17 +71,20 @@ class NormalizedNet(Cifar10Net):
 
     def activations(self, images: Tensor) -> dict[str, Tensor]:
         """Those of the folded network."""
-        return self.folded().activations(images)
+        return fold_batch_norm(self).activations(images)
 
-    @torch.no_grad()
-    def folded(self) -> Cifar10Net:
-        """The plain network that gives the same logits with the running statistics."""
-        plain = Cifar10Net().to(self.conv1.weight.device)
-        for name in ("conv1", "conv2", "local3", "local4"):
-            norm, kernel = getattr(self, f"{name}_norm"), getattr(self, name).weight
-            factor = torch.rsqrt(norm.variance + EPSILON)
-            target = getattr(plain, name)
-            target.weight.copy_(kernel * factor.reshape(-1, *[1] * (kernel.ndim - 1)))
-            target.bias.copy_(norm.bias - norm.mean * factor)
-        plain.softmax_linear.load_state_dict(self.softmax_linear.state_dict())
-        return plain
+
+@torch.no_grad()
+def fold_batch_norm(model: Cifar10Net) -> Cifar10Net:
+    """The plain network that gives the same logits as ``model`` with its running statistics."""
+    if not isinstance(model, Cifar10NetBN):
+        return model
+    plain = Cifar10Net().to(model.conv1.weight.device)
+    for name in ("conv1", "conv2", "local3", "local4"):
+        norm, kernel = getattr(model, f"{name}_norm"), getattr(model, name).weight
+        factor = torch.rsqrt(norm.variance + EPSILON)
+        target = getattr(plain, name)
+        target.weight.copy_(kernel * factor.reshape(-1, *[1] * (kernel.ndim - 1)))
+        target.bias.copy_(norm.bias - norm.mean * factor)
+    plain.softmax_linear.load_state_dict(model.softmax_linear.state_dict())
+    return plain

@@ -121,10 +121,6 @@ class Cifar10Net(nn.Module):
         out["softmax_linear"] = self.softmax_linear(x)  # [N, 10]
         return out
 
-    def folded(self) -> "Cifar10Net":
-        """The network to evaluate and export: itself; see ``normalized.NormalizedNet.folded``."""
-        return self
-
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, 10] of ``images`` [N, 3, 24, 24] float32, standardized."""
         return self.activations(images)["softmax_linear"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from cifar10_zoo.data.batches import TrainingBatches
 from cifar10_zoo.data.cifar10 import Dataset
-from cifar10_zoo.data.transforms import TrainingBatches
 from cifar10_zoo.errors import TrainingError
 from cifar10_zoo.tracking import history
 from cifar10_zoo.tracking import plots as curves

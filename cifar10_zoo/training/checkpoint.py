@@ -2,7 +2,7 @@
 
 Tensors: ``weights/NAME`` and ``averages/NAME`` for each parameter NAME of ``Cifar10Net``, float32, and
 ``loss_averages`` [4] float32 in the order of ``loss.LOSS_NAMES``; with momentum, ``momentum/NAME``; with batch
-normalization, the names of ``NormalizedNet`` instead, running statistics included; with precision fp16, ``loss_scale``
+normalization, the names of ``Cifar10NetBN`` instead, running statistics included; with precision fp16, ``loss_scale``
 [2] float32: the scale and the steps since it changed. Metadata, all text: ``format_version``, ``step``,
 ``dataset``, ``classes`` (JSON list), ``hyperparameters`` (JSON object) and ``sha256`` of all the rest.
 """
@@ -23,6 +23,7 @@ from torch import Tensor
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.cifar10 import Dataset
 from cifar10_zoo.errors import CheckpointError, OptionError
+from cifar10_zoo.network.batch_norm import fold_batch_norm
 from cifar10_zoo.network.model import Cifar10Net
 from cifar10_zoo.tracking import history
 from cifar10_zoo.training.state import TrainingState, new_model
@@ -48,11 +49,11 @@ class Checkpoint:
     sha256: str
     """Of the contents, as hexadecimal digits."""
 
-    def averaged_model(self) -> Cifar10Net:
+    def ema_model(self) -> Cifar10Net:
         """The network with the averaged weights, for evaluation and export; on the CPU."""
         model = new_model(self.hyperparameters)
         self._fill({f"averages/{name}": tensor for name, tensor in model.state_dict().items()})
-        return model.folded().eval()
+        return fold_batch_norm(model).eval()
 
     def restore(self, state: TrainingState) -> None:
         """Put everything into ``state``, so that training goes on as if it had never stopped."""

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from cifar10_zoo.data.transforms import Distortions, TrainingBatches
+from cifar10_zoo.data.batches import TrainingBatches
+from cifar10_zoo.data.transforms import Augmentation
 from cifar10_zoo.training.state import TrainingState
 
 _EAGER_STEPS = 3
@@ -50,7 +51,7 @@ class GraphedStep:
             self._losses = self._run()
         torch.cuda.current_stream().wait_stream(self._stream)
 
-    def _write(self, drawn: tuple[Tensor, Distortions]) -> None:
+    def _write(self, drawn: tuple[Tensor, Augmentation]) -> None:
         (index, distortions), (new_index, new_distortions) = self._drawn, drawn
         for target, source in zip(
             [index, *distortions.tensors()], [new_index, *new_distortions.tensors()], strict=True

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 
-def averaging_decay(step: int, limit: float) -> float:
+def ema_decay(step: int, limit: float) -> float:
     """The decay after ``step`` updates: small at first, so that the average soon forgets the initial weights.
 
     Source: ``tf.train.ExponentialMovingAverage(decay, num_updates)``.
@@ -12,7 +12,7 @@ def averaging_decay(step: int, limit: float) -> float:
     return min(limit, (1 + step) / (10 + step))
 
 
-class WeightAverages:
+class EmaWeights:
     """A moving average of each tensor of ``model`` that a checkpoint holds; starts equal to it."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.network.batch_norm import NormalizedNet
+from cifar10_zoo.network.batch_norm import Cifar10NetBN
 from cifar10_zoo.network.model import Cifar10Net
 from cifar10_zoo.network.whitening import whitening_filters
-from cifar10_zoo.training.ema import WeightAverages, averaging_decay
+from cifar10_zoo.training.ema import EmaWeights, ema_decay
 from cifar10_zoo.training.loss import LossAverages, losses
 from cifar10_zoo.training.schedule import learning_rate
 
@@ -18,7 +18,7 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 def new_model(hyperparameters: Hyperparameters) -> Cifar10Net:
     """The network to train, freshly initialized."""
-    network = NormalizedNet if hyperparameters.batch_norm else Cifar10Net
+    network = Cifar10NetBN if hyperparameters.batch_norm else Cifar10Net
     return network(hyperparameters.seed)
 
 
@@ -37,11 +37,11 @@ class TrainingState:
         self.step = 0
         self.model = new_model(hyperparameters).to(device)
         self.network = self.model
-        self.averages = WeightAverages(self.model)
+        self.ema = EmaWeights(self.model)
         self.loss_averages = LossAverages(hyperparameters.loss_average_decay, device)
         # Tensors, since a CUDA graph reads the values of its step from them.
         self.rate = torch.zeros((), device=device)
-        self.share = torch.zeros((), device=device)
+        self.ema_weight = torch.zeros((), device=device)
         self.optimizer = self._optimizer()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=hyperparameters.precision == "fp16")
 
@@ -49,7 +49,7 @@ class TrainingState:
         """Begin with whitening filters in conv1, computed from ``images`` [N, 3, H, W] uint8."""
         with torch.no_grad():
             self.model.conv1.weight.copy_(whitening_filters(images))
-        self.averages = WeightAverages(self.model)
+        self.ema = EmaWeights(self.model)
 
     def train_step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One update: loss, gradients, SGD, then the averages of losses and of the new weights.
@@ -70,7 +70,7 @@ class TrainingState:
         """Count a step, and set its learning rate and how much of the new weights goes into their averages."""
         self.rate.fill_(learning_rate(self.step, self.hyperparameters))
         self.step += 1
-        self.share.fill_(1 - averaging_decay(self.step, self.hyperparameters.moving_average_decay))
+        self.ema_weight.fill_(1 - ema_decay(self.step, self.hyperparameters.moving_average_decay))
 
     def update(self, images: Tensor, labels: Tensor) -> Tensor:
         """What a step does on the device; see ``train_step``. It waits for nothing, as a CUDA graph demands."""
@@ -83,14 +83,14 @@ class TrainingState:
             self.scaler.unscale_(self.optimizer)  # the summaries show gradients of the loss itself
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.averages.update(self.model, self.share)
+        self.ema.update(self.model, self.ema_weight)
         self.loss_averages.update(values)
         return values.detach()
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, averaged weights, momentum and averaged losses, by their names in a checkpoint."""
         weights = {f"weights/{name}": tensor for name, tensor in self.model.state_dict().items()}
-        averages = {f"averages/{name}": average for name, average in self.averages.weights.items()}
+        averages = {f"averages/{name}": average for name, average in self.ema.weights.items()}
         momentum = {
             f"momentum/{name}": self.optimizer.state[p]["momentum_buffer"]
             for name, p in self.model.named_parameters()

@@ -1,5 +1,5 @@
-// Classify images with an exported model: node classify.mjs MODEL.onnx IMAGE.ppm...
-// The images are binary PPM (P6) of 32x32 pixels; each has a line: path,label,probability
+// Classifies images with an exported model: node classify.mjs MODEL.onnx IMAGE.ppm...
+// The images are binary PPM (P6) of 32x32 pixels. Prints one line per image: path,label,probability
 
 import { readFileSync } from "node:fs";
 import ort from "onnxruntime-node";
@@ -7,7 +7,7 @@ import { metadataOf } from "../../web/src/metadata.js";
 
 const SIZE = 32;
 
-/** RGB [SIZE, SIZE, 3] of a PPM file. */
+/** Returns RGB [SIZE, SIZE, 3] of a PPM file. */
 function readPixels(path) {
   const content = readFileSync(path);
   const header = /^P6(?:\s+|#.*\n)+(\d+)\s+(\d+)\s+(\d+)\s/.exec(content.toString("latin1"));
@@ -21,7 +21,7 @@ function readPixels(path) {
   return pixels;
 }
 
-/** The classes of a model, in the order of its probabilities. */
+/** Returns the labels of a model, in the order of its probabilities. */
 function readLabels(model) {
   const content = readFileSync(model);
   try {

@@ -74,7 +74,7 @@ def exported_model(saved: Checkpoint, variant: Variant, data_dir: Path) -> tuple
         ZooError: the data set is of other classes, or missing for int8; or the model differs from PyTorch.
     """
     test = _data(data_dir, "test", saved)
-    model = saved.averaged_model()
+    model = saved.ema_model()
     if variant.precision == "int8":
         train = _data(data_dir, "train", saved)
         if train is None:

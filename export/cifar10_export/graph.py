@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cifar10_export.winograd import WinogradNet
 from cifar10_zoo.data.cifar10 import IMAGE_SHAPE
-from cifar10_zoo.data.transforms import evaluation_images, ten_views
+from cifar10_zoo.data.transforms import evaluation_images, ten_crop
 from cifar10_zoo.network.model import Cifar10Net, LocalResponseNorm
 
 OPSET = 18
@@ -51,7 +51,7 @@ class ServingGraph(nn.Module):
         if self.views == 1:
             logits = self.network(evaluation_images(images))
             return logits, logits.softmax(dim=1)
-        logits = self.network(ten_views(images).flatten(0, 1))
+        logits = self.network(ten_crop(images).flatten(0, 1))
         probabilities = logits.softmax(dim=1).unflatten(0, (self.views, -1)).mean(dim=0)
         return probabilities.log(), probabilities
 

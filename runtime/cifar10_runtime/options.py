@@ -10,6 +10,8 @@ class ClassifierOptions:
 
     model: str = "fp32"
     """Name of a bundled model, or path of an .onnx file."""
+    tf32: bool = False
+    """Allow TF32 in the matrix products of a CUDA GPU; cifar10-infer-ray has no option for it."""
     labels: Path | None = None
     """File with the class names to use instead of those in the model's metadata."""
     device: str = "auto"
@@ -29,7 +31,6 @@ class InferOptions(ClassifierOptions):
     paths: tuple[str, ...] = ()
     files_from: str | None = None
     shard: tuple[int, int] | None = None
-    tf32: bool = False
     batch_size: int | None = None
     output: str | None = None
     format: str | None = None

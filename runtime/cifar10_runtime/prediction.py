@@ -15,6 +15,11 @@ class Prediction:
     error: str = ""
     """Why the image could not be read, else empty."""
 
+    @classmethod
+    def failed(cls, path: str, error: object) -> "Prediction":
+        """Return the prediction of an image that could not be read because of ``error``."""
+        return cls(path, (), str(error))
+
     @property
     def folder(self) -> str:
         """The name of the folder that contains the file."""

@@ -7,10 +7,12 @@ import subprocess
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import cifar10_export.command
 import cifar10_runtime.cli.parser
 import cifar10_runtime.cluster.main
+import import_map
 import numpy as np
 import pytest
 import release.pack
@@ -19,8 +21,9 @@ import tyro
 from cifar10_runtime import Classifier
 from mkdocs.config import load_config
 
+import cifar10_zoo
 from cifar10_zoo import evaluate, from_tensorflow, image_folders, synthetic, train
-from cifar10_zoo.data import cifar10 as dataset
+from cifar10_zoo.data.cifar10 import load
 from tests.helpers.command_line import ROOT, run
 
 GENERATED = (site_hooks.OPTIONS, site_hooks.API)
@@ -51,8 +54,8 @@ def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) 
     result = build(ROOT / "mkdocs.yml", tmp_path)
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "docs" / "tutorial-map.html").read_text(encoding="utf-8")
-    target = "../api/cifar10_zoo/data/transforms.html#cifar10_zoo.data.transforms.center_crop"
-    assert re.search(f'<a [^>]*href="{target}"><code>data.transforms.center_crop</code></a>', page)
+    target = "../api/cifar10_zoo/data/transforms.html#cifar10_zoo.data.transforms.augment"
+    assert re.search(f'<a [^>]*href="{target}"><code>data.transforms.augment</code></a>', page)
     options = (tmp_path / "options.html").read_text(encoding="utf-8")
     assert all(f'>{command}<a class="headerlink"' in options for command in site_hooks.COMMANDS)
     assert "--save-checkpoint-secs" in options
@@ -85,9 +88,13 @@ def test_broken_links_and_unknown_names_are_errors(tmp_path: Path) -> None:
     assert re.search('<a [^>]*href="#cifar10_zoo.errors.ZooError"><code>errors.ZooError</code></a>', page)
 
 
-def is_package(name: str) -> bool:
-    spec = find_spec(name)
-    return spec is not None and spec.submodule_search_locations is not None
+def owner_of(name: str) -> tuple[ModuleType, list[str]]:
+    """Import the longest part of `name` that is a module of cifar10_zoo; return it and the rest of the name."""
+    module, rest = cifar10_zoo, name.split(".")
+    while rest and hasattr(module, "__path__") and find_spec(f"{module.__name__}.{rest[0]}"):
+        module, *rest = import_module(f"{module.__name__}.{rest[0]}"), *rest[1:]
+    assert module is not cifar10_zoo, name
+    return module, rest
 
 
 def test_everything_in_the_map_of_the_tutorial_is_there() -> None:
@@ -96,12 +103,16 @@ def test_everything_in_the_map_of_the_tutorial_is_there() -> None:
     names = {name for _, here in rows for name in re.findall(r"`([^`]+)`", here)}
     assert len(names) > 50
     for name in names:
-        parts = name.split(".")
-        depth = 2 if is_package(f"cifar10_zoo.{parts[0]}") else 1
-        owner: object = import_module(f"cifar10_zoo.{'.'.join(parts[:depth])}")
-        for part in parts[depth:]:
-            assert hasattr(owner, part) or part in getattr(owner, "__annotations__", {}), name
-            owner = getattr(owner, part, None)
+        owner: object
+        owner, attributes = owner_of(name)
+        for attribute in attributes:
+            assert hasattr(owner, attribute) or attribute in getattr(owner, "__annotations__", {}), name
+            owner = getattr(owner, attribute, None)
+
+
+def test_the_list_of_imports_is_current() -> None:
+    """Otherwise: `python docs/import_map.py`."""
+    assert import_map.listing() in (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 
 
 def commands() -> list[str]:
@@ -135,7 +146,7 @@ def test_the_code_of_a_page_runs(
         names = {"paths": paths, "content": paths[0].read_bytes(), "batch": np.zeros((2, 32, 32, 3), np.uint8)}
         exec(block, names)
     if page == "docs/train.md":
-        data = dataset.load(tmp_path / "fruit", "test")
+        data = load(tmp_path / "fruit", "test")
         assert (data.name, data.classes[0], len(data.images)) == ("custom", "apple", 10_000)
         assert data.labels[:3].tolist() == [0, 1, 2]
     if page == "docs/export.md":

@@ -99,7 +99,7 @@ def test_the_contract(model_file: Path, train_dir: Path, synthetic_dir: Path) ->
     ]
     saved = checkpoint.read(train_dir / "model.ckpt-60.safetensors")
     test = dataset.load(synthetic_dir, "test")
-    right = (predict(saved.averaged_model(), test.images).argmax(dim=1) == test.labels).double().mean()
+    right = (predict(saved.ema_model(), test.images).argmax(dim=1) == test.labels).double().mean()
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(metadata.pop("labels")) == list(dataset.CLASSES["synthetic"])
     assert metadata.pop("cifar10_zoo_version")
@@ -128,7 +128,7 @@ def test_one_file_without_traces_of_the_machine(model_file: Path) -> None:
 @given(batch_size=st.integers(1, 130), seed=st.integers(0, 2**32 - 1))
 def test_any_batch_gives_what_pytorch_gives(model_file: Path, train_dir: Path, batch_size: int, seed: int) -> None:
     images = np.random.default_rng(seed).integers(0, 256, (batch_size, 32, 32, 3), dtype=np.uint8)
-    model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").averaged_model()
+    model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").ema_model()
     with torch.inference_mode():
         expected = ServingGraph(model)(torch.from_numpy(images))
     for actual, wanted in zip(session(model_file).run(None, {"images": images}), expected, strict=True):
@@ -136,7 +136,7 @@ def test_any_batch_gives_what_pytorch_gives(model_file: Path, train_dir: Path, b
 
 
 def test_verification_finds_a_wrong_weight(model_file: Path, train_dir: Path) -> None:
-    model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").averaged_model()
+    model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").ema_model()
     exported = onnx.load(model_file)
     verify(exported, model, None)
     with torch.no_grad():
@@ -146,7 +146,7 @@ def test_verification_finds_a_wrong_weight(model_file: Path, train_dir: Path) ->
 
 
 def test_verification_finds_wrong_names(model_file: Path, train_dir: Path) -> None:
-    model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").averaged_model()
+    model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").ema_model()
     exported = onnx.load(model_file)
     exported.graph.output[1].name = exported.graph.node[-1].output[0] = "probability"
     with pytest.raises(VerificationError, match="probability"):
@@ -156,7 +156,7 @@ def test_verification_finds_wrong_names(model_file: Path, train_dir: Path) -> No
 @pytest.mark.usefixtures("less_data")
 def test_verification_finds_one_image_of_another_class(model_file: Path, train_dir: Path, synthetic_dir: Path) -> None:
     """A bias moved by just enough to change the answer for the closest call, by more than rounding may."""
-    model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").averaged_model()
+    model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").ema_model()
     exported = onnx.load(model_file)
     test = dataset.load(synthetic_dir, "test")
     logits = predict(model, test.images)
@@ -205,7 +205,7 @@ def test_every_variant_gives_what_pytorch_gives(train_dir: Path, synthetic_dir: 
     exported, accuracy = exported_model(saved, variant, synthetic_dir)
     test = dataset.load(synthetic_dir, "test")
     pixels = test.images.permute(0, 2, 3, 1).contiguous()
-    reference = ServingGraph(saved.averaged_model(), variant.views).eval()
+    reference = ServingGraph(saved.ema_model(), variant.views).eval()
     run = session(exported).run
     answers = run(None, {"images": pixels.numpy()})
     assert accuracy == pytest.approx((answers[0].argmax(axis=1) == test.labels.numpy()).mean())
@@ -252,7 +252,7 @@ def test_variants_that_cannot_be(
 def test_an_export_that_loses_accuracy_fails(
     model_file: Path, train_dir: Path, synthetic_dir: Path, precision: Precision
 ) -> None:
-    model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").averaged_model()
+    model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").ema_model()
     test = dataset.load(synthetic_dir, "test")
     with pytest.raises(VerificationError, match=f"in {precision} is 0.*, in PyTorch 0.*: that loses more than"):
         verify_answers(session(wrong(model_file)), ServingGraph(model).eval(), test, precision)
@@ -274,7 +274,7 @@ def test_winograd_is_the_same_network(seed: int, scale: float) -> None:
 
 def test_the_factors_of_int8_are_those_of_least_squares(train_dir: Path, synthetic_dir: Path) -> None:
     """The first layer behind a normalization gets the normalized values times their factor: nearest in total."""
-    model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").averaged_model()
+    model = checkpoint.read(train_dir / "model.ckpt-60.safetensors").ema_model()
     with torch.inference_mode():
         model.conv2.weight.mul_(30)  # so that the normalization does something
         images = dataset.load(synthetic_dir, "train").images[:100]

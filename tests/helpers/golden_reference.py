@@ -72,7 +72,7 @@ class Reference:
         with torch.no_grad():
             for name, parameter in state.model.named_parameters():
                 parameter.copy_(to_torch(tf_name(name), self.variables[tf_name(name)]))
-                state.averages.weights[name].copy_(parameter)
+                state.ema.weights[name].copy_(parameter)
         return state
 
 

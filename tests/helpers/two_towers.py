@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.training.distributed import towers
+from cifar10_zoo.training.distributed import connect_ranks
 from tests.helpers.golden_reference import Reference
 
 
@@ -22,14 +22,14 @@ def main(golden: Path, output: Path) -> None:
     torch.set_num_threads(1)
     reference = Reference(golden)
     images = np.ascontiguousarray(reference.arrays("preprocess")["eval_images"].transpose(0, 3, 1, 2))
-    with towers() as processes:
-        state = reference.state(Hyperparameters(batch_size=8, num_gpus=processes.count))
+    with connect_ranks() as processes:
+        state = reference.state(Hyperparameters(batch_size=8, num_gpus=processes.world_size))
         state.network = processes.replicate(state.model)
         mine = slice(8 * processes.rank, 8 * processes.rank + 8)
         losses = state.train_step(torch.from_numpy(images)[mine], reference.labels[mine])
-        total_losses = [torch.zeros(()) for _ in range(processes.count)]
+        total_losses = [torch.zeros(()) for _ in range(processes.world_size)]
         torch.distributed.all_gather(total_losses, losses[-1])
-    if processes.leads:
+    if processes.is_main:
         found = {"total_loss": torch.stack(total_losses)}
         for name, parameter in state.model.named_parameters():
             assert parameter.grad is not None

@@ -16,7 +16,7 @@ from cifar10_runtime import Classifier, InferenceError, ModelError, Prediction, 
 from cifar10_runtime.engine import models
 from cifar10_runtime.engine.models import bundled, find_model
 from cifar10_runtime.engine.threads import cgroup_limit, usable_processors
-from cifar10_runtime.images import decode as images
+from cifar10_runtime.images.decode import decode
 
 from cifar10_zoo.data import cifar10 as dataset
 
@@ -33,7 +33,7 @@ def test_the_library(model_file: Path, photo: Path) -> None:
         classifier.labels, key=lambda label: -dict(good.ranking)[label]
     )
     assert sum(probability for _, probability in good.ranking) == pytest.approx(1, abs=1e-5)
-    pixels = images.decode(str(photo), 32)
+    pixels = decode(str(photo), 32)
     probabilities = classifier.probabilities(pixels[None])
     assert probabilities.shape == (1, 10)
     assert good.probability == pytest.approx(float(probabilities.max()))
@@ -110,7 +110,7 @@ def not_a_number(model: onnx.ModelProto) -> None:
     next(node for node in model.graph.node if node.op_type == "Softmax").op_type = "Sqrt"
 
 
-@pytest.mark.parametrize(("change", "message"), [(no_softmax, "add up to"), (not_a_number, "no numbers")])
+@pytest.mark.parametrize(("change", "message"), [(no_softmax, "add up to"), (not_a_number, "not finite numbers")])
 def test_a_model_that_gives_no_probabilities_is_refused(
     model_file: Path, tmp_path: Path, change: Callable[[onnx.ModelProto], None], message: str
 ) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cifar10_runtime import ImageError
-from cifar10_runtime.images import decode as images
+from cifar10_runtime.images.decode import crop_and_resize, decode, decode_with_pillow
+from cifar10_runtime.images.plain import decode_plain
+from cifar10_runtime.options import ClassifierOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,7 +23,7 @@ def test_every_format_is_decoded(tmp_path: Path, pillow_format: str, suffix: str
     pixels = np.full((32, 32, 3), (200, 40, 90), dtype=np.uint8)
     path = tmp_path / f"image.{suffix}"
     Image.fromarray(pixels).save(path, pillow_format)
-    decoded = images.decode(str(path), 32)
+    decoded = decode(str(path), 32)
     assert decoded.shape == (32, 32, 3)
     assert decoded.dtype == np.uint8
     assert np.abs(decoded.astype(int) - pixels).max() <= 8, "lossy formats may be a little off"
@@ -30,7 +32,7 @@ def test_every_format_is_decoded(tmp_path: Path, pillow_format: str, suffix: str
 def test_another_format_is_not_even_tried(tmp_path: Path) -> None:
     Image.new("RGB", (32, 32)).save(tmp_path / "image.png", "PPM")
     with pytest.raises(ImageError, match="not an image in a known format"):
-        images.decode(str(tmp_path / "image.png"), 32)
+        decode(str(tmp_path / "image.png"), 32)
 
 
 @settings(max_examples=25, deadline=None)
@@ -43,14 +45,14 @@ def test_other_sizes_show_the_middle_square(tmp_path_factory: pytest.TempPathFac
     pixels[top : top + side, left : left + side] = 100
     path = tmp_path_factory.getbasetemp() / "size.png"
     Image.fromarray(pixels).save(path)
-    assert (images.decode(str(path), 32) == 100).all()
+    assert (decode(str(path), 32) == 100).all()
 
 
 def test_shrinking_averages_the_pixels(tmp_path: Path) -> None:
     """A fine checkerboard becomes grey; without antialiasing it would become black, white or stripes."""
     board = (np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)
     Image.fromarray(board).save(tmp_path / "board.png")
-    decoded = images.decode(str(tmp_path / "board.png"), 32).astype(int)
+    decoded = decode(str(tmp_path / "board.png"), 32).astype(int)
     assert np.abs(decoded - 127).max() <= 3
 
 
@@ -59,11 +61,11 @@ def upright() -> Image.Image:
 
 
 def pillow_alone(content: bytes, size: int) -> np.ndarray:
-    return images._decode_any(content, size, images.BACKGROUND, images.MAX_PIXELS)
+    return decode_with_pillow(content, size, ClassifierOptions.background, ClassifierOptions.max_pixels)
 
 
 def plain(content: bytes, size: int = 32) -> np.ndarray | None:
-    return images._decode_plain(content, size, images.MAX_PIXELS)
+    return decode_plain(content, ClassifierOptions.max_pixels, jpeg_side_limit=8 * size)
 
 
 def as_file(image: Image.Image, pillow_format: str, **options: object) -> bytes:
@@ -148,11 +150,11 @@ def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(tmp_path: Path) -> None:
     photo = Image.fromarray(coarse).resize((1600, 1200), Image.Resampling.BICUBIC)
     photo.save(tmp_path / "photo.jpg", quality=95)
     photo.save(tmp_path / "turned.jpg", quality=95, exif=TURNED)
-    full = np.asarray(images._fit(Image.open(tmp_path / "photo.jpg"), 32)).astype(int)
+    full = np.asarray(crop_and_resize(Image.open(tmp_path / "photo.jpg"), 32)).astype(int)
     assert plain((tmp_path / "photo.jpg").read_bytes()) is None
-    decoded = images.decode(str(tmp_path / "photo.jpg"), 32)
+    decoded = decode(str(tmp_path / "photo.jpg"), 32)
     assert 0 < np.abs(decoded - full).max() <= 6
-    turned = images.decode(str(tmp_path / "turned.jpg"), 32)
+    turned = decode(str(tmp_path / "turned.jpg"), 32)
     assert np.abs(turned - np.rot90(full, -1)).max() <= 6
 
 
@@ -166,5 +168,5 @@ def test_damaged_files_leave_the_interpreter_alone(tmp_path: Path, pillow_format
     before = sys.getrefcount(None)
     for _ in range(500):
         with pytest.raises(ImageError):
-            images.decode(str(path), 32)
+            decode(str(path), 32)
     assert sys.getrefcount(None) > before - 250

@@ -46,7 +46,7 @@ def test_class_folders_give_the_classes_of_pytorch(
     assert list(rows[0]) == ["path", "label", "probability", "error"]
 
     test = dataset.load(synthetic_dir, "test")
-    logits = predict(checkpoint.read(train_dir / "model.ckpt-60.safetensors").averaged_model(), test.images[:300])
+    logits = predict(checkpoint.read(train_dir / "model.ckpt-60.safetensors").ema_model(), test.images[:300])
     expected = {}
     for number, (label, scores) in enumerate(zip(test.labels.tolist(), logits, strict=False)):
         path = folder / test.classes[label] / f"{number:05d}.png"

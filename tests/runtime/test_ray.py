@@ -117,7 +117,7 @@ def test_what_cannot_be_done_is_an_error_before_ray_is_started(place: Path, tmp_
 
 @pytest.mark.parametrize("package", ["ray", "fsspec", "pyarrow"])
 def test_what_is_not_installed_is_named(place: Path, package: str) -> None:
-    code = f"import sys; sys.modules[{package!r}] = None; from cifar10_runtime.on_ray import main; main()"
+    code = f"import sys; sys.modules[{package!r}] = None; from cifar10_runtime.cluster.main import main; main()"
     words: list[str | Path] = [sys.executable, "-c", code, place / "images", "--output", place / "none"]
     result = subprocess.run(words, capture_output=True, text=True, check=False)
     assert_fails_cleanly(result, 2, "is not installed", "cifar10-zoo[ray]")

@@ -47,11 +47,11 @@ def test_round_trip(state: TrainingState, saved: Path) -> None:
     read.restore(restored)
     assert restored.step == 2
     assert torch.equal(restored.loss_averages.values, state.loss_averages.values)
-    averaged = dict(read.averaged_model().named_parameters())
+    averaged = dict(read.ema_model().named_parameters())
     for name, parameter in state.model.named_parameters():
         assert torch.equal(dict(restored.model.named_parameters())[name], parameter)
-        assert torch.equal(restored.averages.weights[name], state.averages.weights[name])
-        assert torch.equal(averaged[name], state.averages.weights[name])
+        assert torch.equal(restored.ema.weights[name], state.ema.weights[name])
+        assert torch.equal(averaged[name], state.ema.weights[name])
         assert not torch.equal(averaged[name], parameter)
 
 

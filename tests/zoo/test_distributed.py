@@ -16,7 +16,7 @@ import torch
 from cifar10_zoo import train
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data import cifar10 as dataset
-from cifar10_zoo.data.transforms import TrainingBatches
+from cifar10_zoo.data.batches import TrainingBatches
 from cifar10_zoo.errors import CheckpointError
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.loss import losses
@@ -83,7 +83,7 @@ def test_they_train_as_one_process_with_the_average_gradient(trained: Path, synt
             images, labels = batches.batch(number)
             (losses(state.model, state.model(images), labels, state.hyperparameters)[-1] / 2).backward()
         state.optimizer.step()
-        state.averages.update(state.model, state.share)
+        state.ema.update(state.model, state.ema_weight)
     saved = checkpoint.read_newest(trained)
     assert saved.hyperparameters.num_gpus == 2
     for name, tensor in state.tensors().items():

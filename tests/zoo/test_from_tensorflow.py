@@ -36,7 +36,7 @@ def test_every_variable_finds_its_place(golden_folder: Path, variables: Variable
     expected = reference.state()
     for name, parameter in expected.model.named_parameters():
         assert torch.equal(dict(state.model.named_parameters())[name], parameter), name
-        torch.testing.assert_close(state.averages.weights[name], parameter + 0.5)
+        torch.testing.assert_close(state.ema.weights[name], parameter + 0.5)
         assert (to_tf(tf_name(name), parameter) == variables[tf_name(name)]).all()
     assert state.loss_averages.values.tolist() == [0, 1, 2, 3]
     assert state.step == 1234
@@ -91,7 +91,7 @@ def test_the_command_reads_what_tensorflow_writes(variables: Variables, tmp_path
     assert (saved.step, saved.dataset, saved.hyperparameters.batch_size) == (1234, "cifar10", 16)
     for name, parameter in expected.model.named_parameters():
         assert torch.equal(saved.tensors[f"weights/{name}"], parameter)
-        assert torch.equal(saved.tensors[f"averages/{name}"], expected.averages.weights[name])
+        assert torch.equal(saved.tensors[f"averages/{name}"], expected.ema.weights[name])
 
     again = zoo("from_tensorflow", prefix, "--train-dir", tmp_path / "ours")
     assert_fails_cleanly(again, 1, "holds checkpoints of another training")
@@ -118,7 +118,7 @@ def test_a_checkpoint_of_the_original_program_itself(tmp_path: Path) -> None:
     saved = checkpoint.read(tmp_path / "model.ckpt-30.safetensors")
     golden = Reference(GOLDEN / "seed0").arrays("trajectory")
     for group, prefix in (("weights", "var"), ("averages", "ema")):
-        for name, parameter in saved.averaged_model().named_parameters():
+        for name, parameter in saved.ema_model().named_parameters():
             assert saved.tensors[f"{group}/{name}"].shape == parameter.shape
             variable = to_tf(tf_name(name), saved.tensors[f"{group}/{name}"])
             assert_matches(variable, golden, f"step30_{prefix}_{tf_name(name).replace('/', '_')}")

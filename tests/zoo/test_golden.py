@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.data.transforms import Distortions, distort, evaluation_images
+from cifar10_zoo.data.transforms import Augmentation, augment, evaluation_images
 from cifar10_zoo.network.model import Cifar10Net
 from cifar10_zoo.training.loss import losses
 from cifar10_zoo.training.schedule import decay_steps, learning_rate
@@ -109,8 +109,8 @@ def test_evaluation_images(reference: Reference) -> None:
 def test_distortions(reference: Reference, kind: str) -> None:
     golden = reference.arrays("preprocess")
     image, y, x, flip, brightness, contrast = torch.from_numpy(golden[f"{kind}_params"].astype(np.float64)).T
-    distortions = Distortions(y.long(), x.long(), flip.bool(), brightness.float(), contrast.float())
-    distorted = nhwc(distort(reference.images[image.long()], distortions))
+    distortions = Augmentation(y.long(), x.long(), flip.bool(), brightness.float(), contrast.float())
+    distorted = nhwc(augment(reference.images[image.long()], distortions))
     for row, actual in enumerate(distorted):
         assert_matches(actual, golden, f"{kind}_{row:02d}_out", DISTORTION_NOISE)
 
@@ -169,7 +169,7 @@ def test_training_at_the_rate_of_the_tutorial(reference: Reference, batch: torch
     """
     state = reference.state()
     state.model.double()
-    state.averages.weights = {name: average.double() for name, average in state.averages.weights.items()}
+    state.ema.weights = {name: average.double() for name, average in state.ema.weights.items()}
     state.loss_averages.values = state.loss_averages.values.double()
     assert_training_matches(reference, "trajectory_b", state, batch.double(), steps=10)
 
@@ -206,7 +206,7 @@ def test_initial_weights_have_the_distribution_of_the_original(reference: Refere
     assert golden["shadow_equals_initial"].all()
     state = TrainingState(Hyperparameters())
     for name, parameter in state.model.named_parameters():
-        assert torch.equal(state.averages.weights[name], parameter)
+        assert torch.equal(state.ema.weights[name], parameter)
 
 
 def gradients(model: Cifar10Net) -> dict[str, Array]:
@@ -241,4 +241,4 @@ def assert_state_matches(state: TrainingState, golden: Mapping[str, Array], pref
         variable = tf_name(name)
         key = variable.replace("/", "_")
         assert_matches(to_tf(variable, parameter), golden, f"{prefix}_var_{key}", noise)
-        assert_matches(to_tf(variable, state.averages.weights[name]), golden, f"{prefix}_ema_{key}", noise)
+        assert_matches(to_tf(variable, state.ema.weights[name]), golden, f"{prefix}_ema_{key}", noise)

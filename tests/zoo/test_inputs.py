@@ -8,17 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.data.batches import TrainingBatches, alternating_flips, batch_indices
 from cifar10_zoo.data.cifar10 import Dataset
 from cifar10_zoo.data.transforms import (
-    TrainingBatches,
-    alternating_flips,
-    batch_indices,
+    augment,
     center_crop,
-    distort,
-    draw_distortions,
     evaluation_images,
+    sample_augmentation,
     standardize,
-    ten_views,
+    ten_crop,
 )
 
 SEEDS = st.integers(0, 2**63 - 1)
@@ -33,16 +31,16 @@ def test_every_image_comes_once_an_epoch(seed: int, count: int, batch_size: int)
 
 @given(seed=SEEDS, step=st.integers(0, 10**6))
 def test_a_batch_depends_on_seed_and_step_alone(seed: int, step: int) -> None:
-    first = draw_distortions(seed, step, 8, 32), batch_indices(seed, step, 8, 1000)
-    draw_distortions(seed, step + 1, 8, 32)
-    second = draw_distortions(seed, step, 8, 32), batch_indices(seed, step, 8, 1000)
+    first = sample_augmentation(seed, step, 8, 32), batch_indices(seed, step, 8, 1000)
+    sample_augmentation(seed, step + 1, 8, 32)
+    second = sample_augmentation(seed, step, 8, 32), batch_indices(seed, step, 8, 1000)
     assert torch.equal(first[1], second[1])
     for one, other in zip(vars(first[0]).values(), vars(second[0]).values(), strict=True):
         assert torch.equal(one, other)
 
 
 def test_distortions_differ_between_steps_and_seeds_and_epochs_in_order() -> None:
-    drawn = [draw_distortions(seed, step, 64, 32).contrast for seed, step in ((0, 0), (0, 1), (1, 0))]
+    drawn = [sample_augmentation(seed, step, 64, 32).contrast for seed, step in ((0, 0), (0, 1), (1, 0))]
     assert not torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
     epochs = [batch_indices(0, epoch, 1000, 1000) for epoch in range(3)]
@@ -52,7 +50,7 @@ def test_distortions_differ_between_steps_and_seeds_and_epochs_in_order() -> Non
 
 def test_distortions_cover_the_ranges_of_the_original() -> None:
     """Offsets 0..8 inclusive, half flipped, brightness in [-63, 63), contrast in [0.2, 1.8), all evenly."""
-    many = draw_distortions(seed=3, number=0, batch_size=90_000, image_size=32)
+    many = sample_augmentation(seed=3, number=0, batch_size=90_000, image_size=32)
     for offset in (many.y, many.x):
         assert (offset.bincount(minlength=9) / len(offset) - 1 / 9).abs().max() < 0.005
     assert abs(many.flip.float().mean() - 0.5) < 0.01
@@ -67,8 +65,8 @@ def test_distortions_cover_the_ranges_of_the_original() -> None:
 @given(seed=st.integers(0, 1000))
 def test_distort_is_what_a_plain_loop_over_the_images_does(seed: int) -> None:
     images = np.random.default_rng(seed).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
-    drawn = draw_distortions(seed, 0, 4, 32)
-    actual = distort(torch.from_numpy(images), drawn)
+    drawn = sample_augmentation(seed, 0, 4, 32)
+    actual = augment(torch.from_numpy(images), drawn)
     for image, result, y, x, flip, brightness, contrast in zip(
         images, actual.numpy(), *(value.numpy() for value in vars(drawn).values()), strict=True
     ):
@@ -82,7 +80,7 @@ def test_distort_is_what_a_plain_loop_over_the_images_does(seed: int) -> None:
 
 def test_ten_views_are_corners_and_centre_each_mirrored() -> None:
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    views = ten_views(images)
+    views = ten_crop(images)
     assert views.shape == (10, 3, 3, 24, 24)
     assert torch.equal(views[4], evaluation_images(images))
     for view, y, x in ((0, 0, 0), (1, 0, 8), (2, 8, 0), (3, 8, 8)):
@@ -109,7 +107,7 @@ def test_labels_stay_with_their_images() -> None:
     pixels, batch_labels = batches.batch(3)
     index = batch_indices(5, 3, 7, 40)
     assert torch.equal(batch_labels, labels[index])
-    assert torch.equal(pixels, distort(images[index], draw_distortions(5, 3, 7, 32)))
+    assert torch.equal(pixels, augment(images[index], sample_augmentation(5, 3, 7, 32)))
     assert pixels.shape == (7, 3, 24, 24)
     assert pixels.dtype == torch.float32
 

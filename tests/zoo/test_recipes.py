@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from cifar10_zoo import evaluate, train
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data import cifar10 as dataset
-from cifar10_zoo.data.transforms import evaluation_images, ten_views
+from cifar10_zoo.data.transforms import evaluation_images, ten_crop
 from cifar10_zoo.errors import CheckpointError, OptionError
-from cifar10_zoo.network.batch_norm import BatchNorm, NormalizedNet
+from cifar10_zoo.network.batch_norm import BatchNorm, Cifar10NetBN
 from cifar10_zoo.network.model import Cifar10Net
 from cifar10_zoo.network.whitening import FILTERS, whitening_filters
 from cifar10_zoo.recipes import MODERN, TUTORIAL, named_in
@@ -46,14 +46,14 @@ def modern_dir(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_the_folded_network_is_the_normalized_one(modern_dir: Path, synthetic_dir: Path) -> None:
     saved = checkpoint.read_newest(modern_dir)
-    normalized = NormalizedNet().eval()
+    normalized = Cifar10NetBN().eval()
     normalized.load_state_dict({name: saved.tensors[f"averages/{name}"] for name in normalized.state_dict()})
     images = evaluation_images(dataset.load(synthetic_dir, "test").images[:200])
     with torch.no_grad():
-        expected, actual = normalized(images), saved.averaged_model()(images)
+        expected, actual = normalized(images), saved.ema_model()(images)
     assert expected.std() > 0.1
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
-    assert type(saved.averaged_model()) is Cifar10Net
+    assert type(saved.ema_model()) is Cifar10Net
 
 
 def test_batch_normalization_is_that_of_pytorch() -> None:
@@ -117,7 +117,7 @@ def test_the_tutorials_recipe_is_the_tutorials() -> None:
 def test_a_step_of_the_modern_recipe_by_hand() -> None:
     """Smoothed cross entropy; Nesterov momentum; decay of kernels, not of biases; batch statistics."""
     recipe = replace(MODERN, batch_size=8, whiten=False)
-    state, reference = TrainingState(recipe), NormalizedNet(recipe.seed)
+    state, reference = TrainingState(recipe), Cifar10NetBN(recipe.seed)
     random = torch.Generator().manual_seed(0)
     images, labels = torch.randn(8, 3, 24, 24, generator=random), torch.arange(8)
     log_probabilities = reference(images.contiguous(memory_format=torch.channels_last)).log_softmax(dim=1)
@@ -139,7 +139,7 @@ def test_a_new_run_begins_with_whitening_filters(synthetic_dir: Path, tmp_path: 
     state = train.train(options(synthetic_dir, tmp_path, hyperparameters=recipe, max_steps=1))
     filters = whitening_filters(dataset.load(synthetic_dir, "train").images)
     torch.testing.assert_close(state.model.conv1.weight.detach(), filters)
-    torch.testing.assert_close(state.averages.weights["conv1.weight"], filters)
+    torch.testing.assert_close(state.ema.weights["conv1.weight"], filters)
 
 
 def test_epochs_end_the_tutorials_recipe_too(synthetic_dir: Path, tmp_path: Path) -> None:
@@ -198,9 +198,9 @@ def test_ten_views_are_evaluated(
     few = replace(test, images=test.images[:40], labels=test.labels[:40])
     monkeypatch.setattr(evaluate.Options, "load", lambda *_: few)
     evaluate.evaluate(evaluate.Options(checkpoint_dir=modern_dir, views=10, run_once=True, device="cpu"))
-    model = checkpoint.read_newest(modern_dir).averaged_model()
+    model = checkpoint.read_newest(modern_dir).ema_model()
     with torch.no_grad():
-        scores = sum(model(view).softmax(dim=1) for view in ten_views(few.images)) / 10
+        scores = sum(model(view).softmax(dim=1) for view in ten_crop(few.images)) / 10
     torch.testing.assert_close(evaluate.predict_views(model, few.images), scores)
     exact = float((scores.argmax(dim=1) == few.labels).double().mean())
     assert f"precision @ 1 = {exact:.3f}" in capsys.readouterr().out

@@ -19,9 +19,9 @@ import tyro
 from cifar10_zoo import evaluate, train
 from cifar10_zoo.config import Hyperparameters, Precision
 from cifar10_zoo.data import cifar10 as dataset
-from cifar10_zoo.data.transforms import TrainingBatches
+from cifar10_zoo.data.batches import TrainingBatches
 from cifar10_zoo.errors import CheckpointError, OptionError, TrainingError
-from cifar10_zoo.evaluate import precision_at_1
+from cifar10_zoo.evaluate import top1_accuracy
 from cifar10_zoo.recipes import MODERN, TUTORIAL, named_in
 from cifar10_zoo.tracking import history
 from cifar10_zoo.tracking import plots as curves
@@ -167,7 +167,7 @@ def test_the_command_learns_and_evaluates(synthetic_dir: Path, tmp_path: Path) -
     assert precision
     assert float(precision[1]) > 0.4
     assert "step 100, 10000 synthetic images" in result.stderr
-    exact = precision_at_1(newest(tmp_path).averaged_model(), dataset.load(synthetic_dir, "test"))
+    exact = top1_accuracy(newest(tmp_path).ema_model(), dataset.load(synthetic_dir, "test"))
     assert precision[1] == f"{exact:.3f}"
     assert history.evaluations(tmp_path) == [history.Evaluation(100, "test", 10_000, exact)]
 
@@ -187,8 +187,8 @@ def test_train_eval_evaluates_the_training_images(
     evaluate.evaluate(
         evaluate.Options(data_dir=synthetic_dir, checkpoint_dir=tmp_path, run_once=True, eval_data="train_eval")
     )
-    model, train = newest(tmp_path).averaged_model(), dataset.load(synthetic_dir, "train")
-    exact = precision_at_1(model, replace(train, images=train.images[:500], labels=train.labels[:500]))
+    model, train = newest(tmp_path).ema_model(), dataset.load(synthetic_dir, "train")
+    exact = top1_accuracy(model, replace(train, images=train.images[:500], labels=train.labels[:500]))
     assert history.evaluations(tmp_path) == [history.Evaluation(60, "train_eval", 500, exact)]
 
 
@@ -284,7 +284,7 @@ def test_the_averaged_weights_are_what_is_evaluated(synthetic_dir: Path, train_d
     for name, tensor in saved.tensors.items():
         if name.startswith("averages/"):
             tensor.zero_()
-    assert precision_at_1(saved.averaged_model(), dataset.load(synthetic_dir, "test")) == 0.1
+    assert top1_accuracy(saved.ema_model(), dataset.load(synthetic_dir, "test")) == 0.1
 
 
 @pytest.mark.parametrize(
@@ -380,5 +380,5 @@ def test_real_images_are_learned_as_fast_as_by_the_original(cifar10_dir: Path, t
             data_dir=cifar10_dir, train_dir=tmp_path, max_steps=500, log_frequency=100, hyperparameters=recipe
         )
     )
-    precision = precision_at_1(newest(tmp_path).averaged_model(), dataset.load(cifar10_dir, "test"))
+    precision = top1_accuracy(newest(tmp_path).ema_model(), dataset.load(cifar10_dir, "test"))
     assert precision == pytest.approx(0.519, abs=0.03)

@@ -1,13 +1,13 @@
-// Image files: the browser decodes them, and the pixels become those of cifar10-infer.
+// Decodes image files with the browser, and crops and resizes them as cifar10-infer does.
 
 import { middleSquare, resize } from "./pixels.js";
 
 const AS_STORED = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
 
-const canvas = new OffscreenCanvas(1, 1); // one for all, since those of large photos would wait to be collected
-const context = canvas.getContext("2d", { willReadFrequently: true }); // in memory, not on a GPU that rounds in its own way
+const canvas = new OffscreenCanvas(1, 1); // one for all files, because canvases of large photos would wait for garbage collection
+const context = canvas.getContext("2d", { willReadFrequently: true }); // in memory, because a GPU rounds differently
 
-/** RGB [size, size, 3] of an image file: the first frame, turned upright, laid on white, its middle square. */
+/** Returns RGB [size, size, 3] of an image file: the center square of the first frame, rotated upright, on white. */
 export async function decode(file, size) {
   const bitmap = await createImageBitmap(file, AS_STORED).catch(() => {
     throw new Error("this browser cannot decode it");

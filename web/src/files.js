@@ -1,14 +1,14 @@
-// Which files are classified: those of cifar10-infer. Only names are kept; a file is opened when its turn comes.
+// Finds files by the rules of cifar10-infer. Only names are kept; the worker opens each file later.
 
 const SUFFIXES = /\.(jpe?g|png|webp|bmp|gif|tiff?)$/i;
 
-/** The files of an <input>: { path, open } of each. */
+/** Returns the files of an <input>, each as { path, open }. */
 export function chosenFiles(files) {
   const sources = Array.from(files, (file) => ({ path: file.webkitRelativePath || file.name, open: async () => file }));
   return inOrder(sources.filter(({ path }) => !path.includes("/") || isWanted(path)));
 }
 
-/** The files and folders of a drop, likewise; to be called while the event is handled. */
+/** Returns the files of a drop, folders included, each as { path, open }. Must be called in the event's handler. */
 export async function droppedFiles(items) {
   const entries = Array.from(items, (item) => item.webkitGetAsEntry()).filter(Boolean);
   const sources = await Promise.all(entries.map(filesBelow));
@@ -28,7 +28,7 @@ async function filesBelow(entry) {
   return found;
 }
 
-/** All that is in a folder, which is told in parts, the last of them empty. */
+/** Returns all entries of a folder. The browser lists them in parts; an empty part is the last. */
 async function childrenOf(folder) {
   const reader = folder.createReader();
   const children = [];
@@ -40,12 +40,12 @@ async function childrenOf(folder) {
 
 const isHidden = (name) => name.startsWith(".");
 
-/** Whether a file in a folder is an image by its name, and nothing on its path below that folder is hidden. */
+/** Returns whether the suffix is that of an image and no part of the path below the folder is hidden. */
 function isWanted(path) {
   return SUFFIXES.test(path) && !path.split("/").some(isHidden);
 }
 
-/** The files of each folder by name and before its subfolders. */
+/** Sorts paths: the files of each folder by name, before its subfolders. */
 function inOrder(sources) {
   const key = ({ path }) => path.replace(/[^/]*$/, "\0$&");
   const keyed = sources.map((source) => [key(source), source]);

@@ -1,15 +1,15 @@
-// The metadata of an ONNX model, which ONNX Runtime's interface for JavaScript does not give.
+// Reads the metadata of an ONNX model, because ONNX Runtime for JavaScript has no function for them.
 
-const METADATA = 14; // of onnx.ModelProto
+const METADATA = 14; // field number of metadata_props in onnx.ModelProto
 
-/** What a model says of itself, by name: ``labels``, ``step``, ``test_accuracy``, ... */
+/** Returns a model's metadata by key: `labels`, `step`, `test_accuracy`, ... */
 export function metadataOf(model) {
   const text = (bytes) => new TextDecoder().decode(bytes);
   const pairs = [...fieldsOf(model)].filter(([number]) => number === METADATA);
   return Object.fromEntries(pairs.map(([, pair]) => [...fieldsOf(pair)].map(([, value]) => text(value))));
 }
 
-/** The fields of a protobuf message that are messages, texts or bytes: [number, content]. */
+/** Yields the length-delimited fields of a protobuf message (messages, strings, bytes): [number, content]. */
 function* fieldsOf(message) {
   let at = 0;
   const varint = () => {

@@ -1,12 +1,12 @@
-// What the page shows: files go to the worker by the batch, answers come back as cards and as sums.
+// The page: sends batches of files to the worker, and shows its answers as cards and counts.
 
 import { chosenFiles, droppedFiles } from "./files.js";
 
-const BATCH = 32; // files at a time at most: what suits the model
-const PATIENCE = 0.5; // seconds that a batch may take before the next one is smaller: photos are slow
-const CARDS = 200; // pictures that are shown, and as many errors
-const CHOICES = 3; // classes on a card
-const SMALL = 64; // pictures of so many pixels a side are shown with corners
+const BATCH = 32; // files per batch at most; the model is fastest with this size
+const PATIENCE = 0.5; // seconds; after a slower batch, for example of photos, the next one is smaller
+const CARDS = 200; // images that are shown, and as many errors
+const CHOICES = 3; // classes per card
+const SMALL = 64; // pixels per side; smaller images are enlarged without smoothing
 
 const element = (id) => document.getElementById(id);
 const copy = (id) => element(id).content.firstElementChild.cloneNode(true);
@@ -20,11 +20,11 @@ const list = new Intl.ListFormat("en");
 const counted = (count) => `${whole.format(count)} ${count === 1 ? "file" : "files"}`;
 
 let sources = [];
-let newest = 0; // the run that counts: an older one ends after its batch
+let newest = 0; // number of the current run; an older run ends after its batch
 let running = Promise.resolve();
 let worker;
 
-/** Classify the files that were chosen, from the first one on. */
+/** Classifies the chosen files, from the first one. */
 function start() {
   const run = ++newest;
   running = running.then(() => run === newest && classify(run)).catch(report);
@@ -52,7 +52,7 @@ async function classify(run) {
   main.ariaBusy = "false";
 }
 
-/** Have the worker classify files with the model that is chosen. */
+/** Asks the worker to classify files with the chosen model. */
 async function ask(files) {
   worker ??= await makeWorker();
   const model = document.querySelector("[name=model]:checked").value;
@@ -63,7 +63,7 @@ async function ask(files) {
   });
 }
 
-/** A worker of a blob is held to the policy at the head of the page; one of an address would be held to none. */
+/** Starts the worker from a blob, because the page's Content Security Policy binds such a worker only. */
 async function makeWorker() {
   const script = await (await fetch("worker.js")).text();
   return new Worker(URL.createObjectURL(new Blob([script], { type: "text/javascript" })), { type: "module" });
@@ -81,7 +81,7 @@ function clear() {
   say(`Classifying ${counted(sources.length)}`);
 }
 
-/** Show what a model says of itself; no file yet in each of its classes. */
+/** Shows a model's metadata, and a count of 0 for each class. */
 function describe(metadata) {
   const labels = JSON.parse(metadata.labels);
   const accuracy = percent.format(metadata.test_accuracy);
@@ -124,7 +124,7 @@ function named(card, path) {
   return card;
 }
 
-/** A class with what there is to say of it, and a bar that is filled to ``share``. */
+/** Returns a row with a class, a value, and a bar that is filled to `share`. */
 function bar(label, value, text, share) {
   const item = copy("bar");
   item.querySelector("span").textContent = label;
@@ -160,7 +160,7 @@ function report({ message }) {
   say(`The model does not work in this browser: ${message}`);
 }
 
-/** Take files for those to classify, unless there are none. */
+/** Makes `files` the chosen files, unless the list is empty. */
 function take(found) {
   if (found.length) {
     sources = found;
@@ -171,12 +171,12 @@ function take(found) {
 for (const id of ["files", "folder"]) {
   element(id).addEventListener("change", ({ target }) => {
     take(chosenFiles(target.files));
-    target.value = ""; // so that the same choice is a change again
+    target.value = ""; // so that choosing the same file again fires a change event
   });
 }
 document.querySelectorAll("[name=model]").forEach((choice) => choice.addEventListener("change", start));
 document.addEventListener("dragover", (event) => {
-  event.preventDefault(); // else the browser would open the files
+  event.preventDefault(); // otherwise the browser opens the files
   document.body.classList.add("dragging");
 });
 document.addEventListener("dragleave", ({ relatedTarget }) => {

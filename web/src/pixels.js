@@ -1,16 +1,16 @@
-// Pixels as cifar10-infer makes them: the middle square, resized by Pillow's antialiased bicubic filter, bit for bit.
+// Crops the center square and resizes it with Pillow's antialiased bicubic filter, bit for bit as cifar10-infer does.
 
-const SHARPNESS = -0.5; // Pillow's choice among bicubic filters
-const REACH = 2; // pixels on each side of the result's that count
-const ONE = 1 << 22; // a weight of 1 in fixed point: of 32 bits, 8 are the pixel's and 2 are for sums beyond white
+const SHARPNESS = -0.5; // Pillow's parameter of the bicubic filter
+const REACH = 2; // support of the filter, in pixels of the result on each side
+const ONE = 1 << 22; // weight 1.0 in fixed point: of 32 bits, 8 hold the pixel and 2 hold sums beyond white
 
-/** Where the middle square of an image lies; of an odd rest more is cut off right and bottom. */
+/** Returns the place of the center square; an odd rest is cut off at the right or bottom. */
 export function middleSquare(width, height) {
   const side = Math.min(width, height);
   return { left: (width - side) >> 1, top: (height - side) >> 1, side };
 }
 
-/** RGB [size, size, 3] of opaque RGBA [side, side, 4]. */
+/** Returns RGB [size, size, 3] of opaque RGBA [side, side, 4]. */
 export function resize(rgba, side, size) {
   if (side === size) {
     return rgba.filter((_, index) => index % 4 !== 3);
@@ -23,12 +23,12 @@ export function resize(rgba, side, size) {
   return small;
 }
 
-/** Resize each of so many lines, rows or columns, as the steps from line to line and from pixel to pixel say. */
+/** Resizes `count` lines (rows or columns); the steps say how far apart lines and pixels are in memory. */
 function resample(source, from, target, to, lines, filters) {
   for (let line = 0; line < lines; line++) {
     filters.forEach(({ first, weights }, index) => {
       const start = line * from.line + first * from.pixel;
-      let red = ONE / 2; // so that the shift rounds
+      let red = ONE / 2; // because the shift below then rounds
       let green = red;
       let blue = red;
       for (let tap = 0, at = start; tap < weights.length; tap++, at += from.pixel) {
@@ -37,17 +37,17 @@ function resample(source, from, target, to, lines, filters) {
         blue += source[at + 2] * weights[tap];
       }
       const at = line * to.line + index * to.pixel;
-      target[at] = red >> 22; // the array clips to 0 to 255
+      target[at] = red >> 22; // the array clips to 0..255
       target[at + 1] = green >> 22;
       target[at + 2] = blue >> 22;
     });
   }
 }
 
-/** For each pixel of the result, the first pixel that counts and the weights from there on. */
+/** Returns, for each pixel of the result, the first source pixel and the weights from there. */
 function filtersOf(side, size) {
   const scale = side / size;
-  const widening = Math.max(scale, 1); // a filter that reduces looks at all pixels
+  const widening = Math.max(scale, 1); // when reducing, the filter widens so that every pixel counts
   const reach = REACH * widening;
   return Array.from({ length: size }, (_, index) => {
     const centre = (index + 0.5) * scale;

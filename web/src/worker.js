@@ -1,4 +1,4 @@
-// Decodes and classifies, beside the page: it is asked { model, files } and answers { metadata, results, modelSeconds }.
+// The worker: decodes and classifies. Request: { model, files }; answer: { metadata, results, modelSeconds }.
 
 import * as ort from "onnxruntime-web/wasm";
 import { decode } from "./decode.js";
@@ -17,9 +17,9 @@ self.onmessage = async ({ data: { model, files } }) => {
   }
 };
 
-/** The session and the metadata of the model at an address; ONNX Runtime lies beside it. */
+/** Opens the model at a URL; returns its session and metadata. ONNX Runtime is in the same directory. */
 async function open(model) {
-  ort.env.wasm.numThreads = 1; // more need headers that a static page cannot send
+  ort.env.wasm.numThreads = 1; // more threads need HTTP headers that a static server does not send
   ort.env.wasm.wasmPaths = { wasm: new URL("onnxruntime.wasm", model).href };
   const response = await fetch(model);
   if (!response.ok) {
@@ -30,7 +30,7 @@ async function open(model) {
   return { model, session, metadata: metadataOf(bytes), size: session.inputMetadata[0].shape[1] };
 }
 
-/** A result for each file: its ranking, [label, probability] of every label, the most probable first; or an error. */
+/** Returns one result per file: its ranking ([label, probability], most probable first) or an error. */
 async function classify({ session, metadata, size }, files) {
   const images = [];
   const results = [];

@@ -1,4 +1,4 @@
-// Resize raw RGBA squares for tests: node resize.mjs SIZE, with {"side": ..., "rgba": base64} a line on stdin.
+// Resizes raw RGBA squares for tests: node resize.mjs SIZE, with one {"side": ..., "rgba": base64} per line on stdin.
 
 import { createInterface } from "node:readline";
 import { resize } from "../src/pixels.js";

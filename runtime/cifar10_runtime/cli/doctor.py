@@ -10,10 +10,11 @@ from importlib import metadata
 import numpy as np
 
 from cifar10_runtime.engine.classifier import Classifier
-from cifar10_runtime.engine.models import DEFAULT_MODEL, FOLDER, bundled, find_model, read_model
+from cifar10_runtime.engine.models import FOLDER, bundled, find_model, read_model
 from cifar10_runtime.engine.session import PROVIDERS, import_onnxruntime
 from cifar10_runtime.engine.threads import cgroup_limit, usable_processors
 from cifar10_runtime.errors import InferenceError
+from cifar10_runtime.options import ClassifierOptions
 from cifar10_runtime.version import version_of
 
 _PACKAGES = ("cifar10-zoo", "numpy", "pillow", "kornia-rs", "simplejpeg", "pyarrow")
@@ -92,7 +93,7 @@ def _self_test() -> Iterator[_Finding]:
     batch = np.random.default_rng(0).integers(0, 256, (256, 32, 32, 3), dtype=np.uint8)
     try:
         available = import_onnxruntime().get_available_providers()
-        with Classifier(find_model(DEFAULT_MODEL, "direct")[0], device="cpu") as reference:
+        with Classifier(find_model(ClassifierOptions.model, "direct")[0], device="cpu") as reference:
             expected = reference.probabilities(batch)
     except InferenceError as error:
         yield "self-test", str(error), False

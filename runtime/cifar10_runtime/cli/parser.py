@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cifar10_runtime.errors import UsageError
+from cifar10_runtime.options import ClassifierOptions
 
 _DESCRIPTION = """\
 Classify image files.
@@ -84,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
         help="file to write, .csv, .jsonl or .parquet, or - for stdout (default: lines for people on stdout)",
     )
     add("--format", choices=("csv", "jsonl"), help="format on stdout (default with --output -: csv)")
-    add("--top-k", type=int, default=1, metavar="K", help="labels a row (default: 1)")
+    add("--top-k", type=int, default=ClassifierOptions.top_k, metavar="K", help="labels a row (default: %(default)s)")
     add("--resume", action="store_true", help="go on where the same command was interrupted, if it was")
     add("--overwrite", action="store_true", help="replace the files of --output and --report")
     add("--report", type=Path, metavar="FILE", help="write a page to look at as well, .html")
@@ -97,9 +98,10 @@ def add_model_options(result: argparse.ArgumentParser) -> argparse._ArgumentGrou
     add = model.add_argument
     add(
         "--model",
-        default="fp32",
+        default=ClassifierOptions.model,
         metavar="NAME|FILE",
-        help="fp32, int8, fp16, views10 or tutorial, which ship with the package, or an .onnx file (default: fp32)",
+        help="fp32, int8, fp16, views10 or tutorial, which ship with the package, or an .onnx file "
+        "(default: %(default)s)",
     )
     add(
         "--labels",
@@ -109,10 +111,10 @@ def add_model_options(result: argparse.ArgumentParser) -> argparse._ArgumentGrou
     )
     add(
         "--device",
-        default="auto",
+        default=ClassifierOptions.device,
         metavar="DEVICE",
         help="cpu, cuda, cuda:N, openvino or auto: CUDA where it works, "
-        "else the CPU; all others never fall back to the CPU (default: auto)",
+        "else the CPU; all others never fall back to the CPU (default: %(default)s)",
     )
     return model
 
@@ -123,16 +125,16 @@ def add_image_options(result: argparse.ArgumentParser) -> argparse._ArgumentGrou
     add = pixels.add_argument
     add(
         "--background",
-        default="white",
+        default=ClassifierOptions.background,
         metavar="COLOR",
-        help="what transparent pixels are laid on: a name or #rrggbb (default: white)",
+        help="what transparent pixels are laid on: a name or #rrggbb (default: %(default)s)",
     )
     add(
         "--max-pixels",
         type=int,
-        default=1 << 26,
+        default=ClassifierOptions.max_pixels,
         metavar="N",
-        help="width by height of the largest image to decode; a larger one is an error (default: 67108864)",
+        help="width by height of the largest image to decode; a larger one is an error (default: %(default)s)",
     )
     return pixels
 

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 import warnings
@@ -19,9 +17,9 @@ from PIL import Image
 
 from cifar10_runtime.atomic import write_file
 from cifar10_runtime.cli.signals import signals_raise
-from cifar10_runtime.engine.classifier import LARGEST_BATCH, Classifier, are_labels
-from cifar10_runtime.engine.models import bundled
-from cifar10_runtime.errors import ModelError, OutputError, TooManyFailures, UsageError
+from cifar10_runtime.engine.classifier import LARGEST_BATCH, Classifier
+from cifar10_runtime.engine.open import open_classifier
+from cifar10_runtime.errors import OutputError, TooManyFailures, UsageError
 from cifar10_runtime.images import find as files
 from cifar10_runtime.options import InferOptions
 from cifar10_runtime.prediction import Prediction
@@ -40,9 +38,7 @@ def run(options: InferOptions) -> int:
     paths = _paths(options)
     warnings.filterwarnings("ignore", module="PIL")  # what matters is in the rows
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels is the limit
-    classifier = _classifier(options)  # never closed: after an interruption its threads may be busy for long
-    if not 1 <= options.top_k <= len(classifier.labels):
-        raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")
+    classifier = open_classifier(options)  # never closed: after an interruption its threads may be busy for long
     tally = Tally(classifier.labels)
     report = _new_report(options, classifier.labels) if options.report else None
 
@@ -106,7 +102,7 @@ def _check_report(report: Path, options: InferOptions) -> None:
 
 
 def _paths(options: InferOptions) -> Iterator[str]:
-    listed = files.listed(options.files_from) if options.files_from is not None else iter(())
+    listed = files.read_path_list(options.files_from) if options.files_from is not None else iter(())
     paths = chain(files.find(options.paths), listed)
     first = next(paths, None)
     if first is None:
@@ -114,49 +110,6 @@ def _paths(options: InferOptions) -> Iterator[str]:
         raise UsageError(f"no images ({' '.join(files.SUFFIXES)}) in {where}")
     paths = chain([first], paths)
     return iter(files.shard(paths, *options.shard)) if options.shard else paths
-
-
-def _classifier(options: InferOptions) -> Classifier:
-    labels = read_labels(options.labels) if options.labels else None
-    try_elsewhere(options.model, options.device, options.labels)
-    return Classifier(options.model, options.device, options.tf32, labels, options.background, options.max_pixels)
-
-
-def try_elsewhere(model: str, device: str, labels: Path | None) -> None:
-    """Open a model of unknown origin in a process of its own first: there are files that crash ONNX Runtime.
-
-    Raises:
-        ModelError: this is one of them.
-    """
-    if model in bundled() or not Path(model).is_file():
-        return
-    code = "import sys; from cifar10_runtime.cli.run import try_model; try_model(*sys.argv[1:])"
-    words = [sys.executable, "-P", "-c", code, model, device, str(labels or "")]
-    status = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode
-    if status < 0:  # its errors are this process's as well
-        raise ModelError(f"{model} crashes ONNX Runtime ({signal.Signals(-status).name}): export it again")
-
-
-def try_model(model: str, device: str, labels: str) -> None:
-    """What that process does."""
-    Classifier(model, device, labels=read_labels(Path(labels)) if labels else None)
-
-
-def read_labels(path: Path) -> list[str]:
-    """The names in a file of labels.
-
-    Raises:
-        UsageError: there are none.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig").strip()
-        labels = json.loads(text) if text.startswith(("[", "{")) else [line.strip() for line in text.splitlines()]
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "neither one name a line nor a JSON list"
-        raise UsageError(f"--labels {path}: {reason}") from None
-    if not isinstance(labels, list) or not are_labels(labels):
-        raise UsageError(f"--labels {path}: there must be a name for each class, one a line or as a JSON list")
-    return labels
 
 
 @contextmanager

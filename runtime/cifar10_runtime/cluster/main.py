@@ -15,16 +15,17 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from cifar10_runtime.cli import parser as command
 from cifar10_runtime.cli import signals
 from cifar10_runtime.cli.main import EXIT_OK, EXIT_SOME_FAILED, status_of
-from cifar10_runtime.cli.run import read_labels, try_elsewhere
 from cifar10_runtime.cluster.parts import Parts
 from cifar10_runtime.cluster.sources import SUFFIXES, Partition, check_column, contents, partitions
 from cifar10_runtime.engine.classifier import Classifier
+from cifar10_runtime.engine.contract import read_labels
+from cifar10_runtime.engine.open import open_classifier
 from cifar10_runtime.errors import DeviceError, InferenceError, UsageError
 from cifar10_runtime.options import RayOptions
 from cifar10_runtime.results.rows import columns, values
@@ -96,7 +97,7 @@ def _run(args: Sequence[str] | None) -> int:
         raise UsageError(f"no images in {' '.join(options.paths)}")
     check_column(parts, options.column)
     labels = read_labels(options.labels) if options.labels else None
-    job = _job(options, labels, parts)
+    job = _job(options, parts)
     there = folder.there(job, options.resume)
     tally = Tally(job["labels"])
     for counts in there.values():
@@ -156,13 +157,10 @@ def _import_ray() -> Any:
     return ray
 
 
-def _job(options: RayOptions, labels: list[str] | None, parts: list[Partition]) -> dict[str, Any]:
+def _job(options: RayOptions, parts: list[Partition]) -> dict[str, Any]:
     """All that decides on the rows but the images themselves; the model is tried on the way."""
     device = "cpu" if options.device in ("auto", "cuda") else options.device  # there may be no GPU here
-    try_elsewhere(options.model, device, options.labels)
-    with Classifier(options.model, device, False, labels, options.background, options.max_pixels) as classifier:
-        if not 1 <= options.top_k <= len(classifier.labels):
-            raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")
+    with open_classifier(replace(options, device=device)) as classifier:
         listed = json.dumps([asdict(part) for part in parts]).encode()
         return {
             "model_sha256": classifier.model_sha256,

@@ -1,4 +1,4 @@
-"""Model files: those that ship with the package (``models/manifest.json``), and others."""
+"""Model files: the bundled ones, which ``models/manifest.json`` lists, and any other .onnx file."""
 
 import hashlib
 import json
@@ -9,42 +9,48 @@ from typing import Any
 from cifar10_runtime.errors import ModelError
 
 FOLDER = Path(__file__).parents[1] / "models"
-DEFAULT_MODEL = "fp32"
-_LARGEST = (1 << 31) - 1  # of a protobuf message
+"""The folder of the bundled models."""
+_LARGEST = (1 << 31) - 1
+"""Bytes of the largest protobuf message, and so of the largest ONNX file."""
 _EXTERNAL = b"\x0a\x08location\x12"
-"""How a tensor begins to say in which other file its values are."""
+"""The bytes that begin the name of another file with a tensor's values."""
 
 
 def bundled() -> dict[str, dict[str, Any]]:
-    """What the manifest says of each model, by name."""
+    """Return the manifest's entry of each bundled model, by name."""
     models: dict[str, dict[str, Any]] = json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))["models"]
     return models
 
 
-def find_model(model: str | Path, layout: str) -> tuple[Path, str]:
-    """The file of a bundled model by its name, in ``layout`` if there is a choice, and its SHA-256; else ``model``, "".
+def find_model(model: str | Path, conv2_algorithm: str) -> tuple[Path, str]:
+    """Return the file of a model and the SHA-256 that it must have, empty for a file that is not bundled.
+
+    Args:
+        model: Name of a bundled model, or path of a file.
+        conv2_algorithm: ``winograd`` or ``direct``: the file to take of a bundled model that has both.
 
     Raises:
-        ModelError: it is neither.
+        ModelError: There is neither such a file nor such a bundled model.
     """
     models = bundled()
     if entry := models.get(str(model)):
         files = entry["files"]
-        file = files.get(layout, next(iter(files.values())))
+        file = files.get(conv2_algorithm, next(iter(files.values())))
         return FOLDER / str(file["name"]), str(file["sha256"])
     if os.path.isfile(model):
         return Path(model), ""
-    raise ModelError(f"model {model} is neither a file nor a model that ships with the package ({', '.join(models)})")
+    raise ModelError(f"model {model} is neither a file nor a bundled model ({', '.join(models)})")
 
 
 def read_model(path: Path, sha256: str) -> tuple[bytes, str]:
-    """The content of a model file, of which nothing lies in other files, and its SHA-256.
+    """Return the content of a model file and its SHA-256.
 
     Args:
-        sha256: of a bundled model, what it must be; else empty.
+        path: The file.
+        sha256: The SHA-256 that a bundled model must have, empty for any other file.
 
     Raises:
-        ModelError: it cannot be read, or is not what it should be.
+        ModelError: The file cannot be read, has another SHA-256, or keeps weights in another file.
     """
     try:
         if path.stat().st_size > _LARGEST:
@@ -55,6 +61,6 @@ def read_model(path: Path, sha256: str) -> tuple[bytes, str]:
     actual = hashlib.sha256(content).hexdigest()
     if sha256 not in ("", actual):
         raise ModelError(f"{path} is damaged (SHA-256): reinstall the package")
-    if _EXTERNAL in content:
+    if _EXTERNAL in content:  # an untrusted model could name any file of this machine
         raise ModelError(f"{path} keeps weights in another file, which is refused: export it as one file")
     return content, actual

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: which device, and no silent fall-back to another."""
+"""ONNX Runtime sessions on the device that the user names, without silent fall-back to another one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar10_runtime.engine.models import read_model
+from cifar10_runtime.engine.models import find_model, read_model
 from cifar10_runtime.errors import DeviceError, InferenceError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -22,27 +22,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Provider:
-    """How a device is used."""
+    """The execution provider of a device, and how the runtime uses it."""
 
     name: str
-    """ONNX Runtime's name of its execution provider."""
-    layout: str
-    """Of a bundled model with several files, the layout that is the fastest here."""
+    """ONNX Runtime's name of the provider."""
+    conv2_algorithm: str
+    """The faster file of a bundled model that has both: ``winograd`` or ``direct``."""
     batch_size: int
-    """Images that are classified together by default."""
+    """Images per batch by default."""
     options: dict[str, str] = field(default_factory=dict)
+    """The provider's options."""
     install: str = "pip install onnxruntime"
-    """How to get it."""
+    """The command that installs the provider."""
     graph: bool = False
-    """Whether a batch runs as one CUDA graph, which wants batches of a fixed size."""
+    """Whether a batch runs as one CUDA graph, which needs a fixed batch size."""
     tf32_option: str = ""
-    """The provider's option that allows TF32, with "0" and "1"; empty where there is no such thing."""
+    """The provider's option that allows TF32, "0" or "1"; empty if the provider has none."""
 
 
 PROVIDERS: dict[str, Provider] = {
     "cuda": Provider(
         name="CUDAExecutionProvider",
-        layout="direct",
+        conv2_algorithm="direct",
         batch_size=512,
         options={"enable_cuda_graph": "1"},
         install="pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]'",
@@ -51,29 +52,31 @@ PROVIDERS: dict[str, Provider] = {
     ),
     "openvino": Provider(
         name="OpenVINOExecutionProvider",
-        layout="direct",
+        conv2_algorithm="direct",
         batch_size=32,
         options={"device_type": "CPU", "precision": "FP32", "num_of_threads": "1"},
         install="pip uninstall onnxruntime, then pip install onnxruntime-openvino",
     ),
-    "cpu": Provider(name="CPUExecutionProvider", layout="winograd", batch_size=32),
+    "cpu": Provider(name="CPUExecutionProvider", conv2_algorithm="winograd", batch_size=32),
 }
-"""Every device and its execution provider. ``auto`` takes CUDA where it works, else the CPU."""
+"""The devices; ``auto`` means CUDA if it works, else the CPU."""
 CHOICES = ("auto", "cpu", "cuda", "cuda:N", "openvino")
-"""What may be asked for; N is the number of a GPU."""
+"""The values of ``--device``; N is the number of a GPU."""
 
 
 def provider_of(device: str) -> Provider:
-    """The row of ``PROVIDERS`` for a device, which may have a number: ``cuda:1``."""
+    """Return the provider of a device, which may have a number: ``cuda:1``."""
     return PROVIDERS[device.partition(":")[0]]
 
 
 def choose_device(device: str) -> str:
-    """The device that ``device`` means, without proof that it works: ``auto`` is CUDA if ONNX Runtime was built for it.
+    """Return the device that ``device`` means: for ``auto``, CUDA if ONNX Runtime was built for it, else the CPU.
+
+    Only opening a session shows whether the device works.
 
     Raises:
-        UsageError: there is no device of that name.
-        DeviceError: ONNX Runtime is not installed, or has no execution provider for it.
+        UsageError: No device has this name.
+        DeviceError: ONNX Runtime is not installed, or has no execution provider for the device.
     """
     name, colon, number = str(device).partition(":")
     if name not in ("auto", *PROVIDERS) or (colon and (name != "cuda" or not (number.isascii() and number.isdigit()))):
@@ -87,47 +90,66 @@ def choose_device(device: str) -> str:
     return device
 
 
-class Session:
-    """A model on a device; ``probabilities`` may be called from any number of threads at once.
-
-    On a CPU each call runs on the thread that makes it: as many calls at once as there are processors are faster than
-    one call on all of them, share the weights, and leave no thread spinning.
-
-    Args:
-        sha256: what the file must have; empty for any.
-        tf32: whether products of float32 may be rounded to TF32, faster and less exact, where a GPU can.
+def open_session(model: str | Path, device: str, tf32: bool) -> Session:
+    """Open a bundled model or a model file on ``device``; ``auto`` tries CUDA, then the CPU.
 
     Raises:
-        UsageError: the device knows no TF32.
-        DeviceError: the device cannot be used.
-        ModelError: the file is not a model that ONNX Runtime can run.
+        UsageError: No device has this name, or the device has no TF32.
+        DeviceError: ONNX Runtime is not installed, or the device cannot be used.
+        ModelError: The model is missing or damaged.
+    """
+    chosen = choose_device(device)
+    try:
+        return Session(*find_model(model, provider_of(chosen).conv2_algorithm), chosen, tf32)
+    except DeviceError:
+        if device != "auto" or chosen == "cpu":
+            raise
+        return Session(*find_model(model, provider_of("cpu").conv2_algorithm), "cpu", tf32)
+
+
+class Session:
+    """A model on a device; any number of threads may call ``probabilities`` at once.
+
+    On a CPU, each call runs on the thread that makes it: one call per CPU at a time is faster than one call on all
+    CPUs, shares the weights, and leaves no thread spinning.
+
+    Args:
+        model: The file.
+        sha256: The SHA-256 that the file must have; empty for any.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``openvino``.
+        tf32: Allow TF32 in matrix products of float32, if the device is a CUDA GPU.
+
+    Raises:
+        UsageError: The device has no TF32.
+        DeviceError: The device cannot be used.
+        ModelError: ONNX Runtime cannot run the file.
     """
 
     def __init__(self, model: Path, sha256: str, device: str, tf32: bool = False) -> None:
-        self.model = model
+        self.model, self.device = model, device
         self.provider = provider_of(device)
         if tf32 and not self.provider.tf32_option:
             raise UsageError(f"TF32 is for CUDA GPUs, not for the device {device}")
         content, self.sha256 = read_model(model, sha256)
-        self.session = _open(model, content, device, tf32)
+        self.onnx = _open(model, content, device, tf32)
         self._options = import_onnxruntime().RunOptions()
         self._gpu = int(device.partition(":")[2] or 0)
         self._graphs: dict[int, _CudaGraph] = {}
         self._lock = threading.Lock()
 
     def cancel(self) -> None:
-        """Make the calls that are under way, and all later ones, end with an ``InferenceError`` soon."""
+        """Make all calls, running and later ones, end soon with an ``InferenceError``."""
         self._options.terminate = True
 
     def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[N, classes] float32 of ``batch`` [N, SIZE, SIZE, 3] uint8, in one call of ONNX Runtime if N allows it.
+        """Return [N, classes] float32 of ``batch`` [N, SIZE, SIZE, 3] uint8.
 
         Raises:
-            InferenceError: the model failed, for want of memory, say.
+            InferenceError: The model failed, for example because memory ran out.
         """
         try:
             if not self.provider.graph:
-                return np.asarray(self.session.run(["probabilities"], {"images": batch}, self._options)[0])
+                return np.asarray(self.onnx.run(["probabilities"], {"images": batch}, self._options)[0])
             with self._lock:
                 return self._graph_for(batch).run(batch)
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
@@ -136,15 +158,15 @@ class Session:
             ) from error
 
     def _graph_for(self, batch: NDArray[np.uint8]) -> _CudaGraph:
-        """One graph for single images, for the sake of latency, and one for all else."""
+        """One graph serves single images, with low latency, and one serves all larger batches."""
         size = 1 if len(batch) == 1 else self.provider.batch_size
         if size not in self._graphs:
-            self._graphs[size] = _CudaGraph(self.session, size, batch.shape[1:], self._gpu)
+            self._graphs[size] = _CudaGraph(self.onnx, size, batch.shape[1:], self._gpu)
         return self._graphs[size]
 
 
 class _CudaGraph:
-    """Batches of a fixed size, the last one padded, between buffers that stay where they are on the GPU."""
+    """A CUDA graph for batches of a fixed size, between buffers that keep their addresses on the GPU."""
 
     def __init__(
         self, session: onnxruntime.InferenceSession, batch_size: int, shape: tuple[int, ...], gpu: int
@@ -162,6 +184,7 @@ class _CudaGraph:
         self.options.add_run_config_entry("gpu_graph_id", str(batch_size))
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the probabilities of a batch of any size; the last part is padded."""
         size = len(self.batch)
         return np.concatenate([self._run(batch[start : start + size]) for start in range(0, len(batch), size)])
 
@@ -176,50 +199,50 @@ class _CudaGraph:
 def _open(model: Path, content: bytes, device: str, tf32: bool) -> onnxruntime.InferenceSession:
     ort = import_onnxruntime()
     provider = provider_of(device)
-    choices = provider.options | ({provider.tf32_option: str(int(tf32))} if provider.tf32_option else {})
-    on_cuda, gpu = device.startswith("cuda"), device.partition(":")[2]
-    if gpu:
-        choices |= {"device_id": gpu}
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # errors come as exceptions
-    ort.set_default_logger_severity(4)  # the same for what is no session's, such as memory that there is not
-    options.intra_op_num_threads = 1  # the thread that calls
-    missing = ""
+    options.log_severity_level = 4  # no messages on stderr, because errors come as exceptions
+    ort.set_default_logger_severity(4)  # for messages outside a session, for example about missing memory
+    options.intra_op_num_threads = 1  # the calling thread
+    cuda_problem = _load_cuda_libraries(ort) if device.startswith("cuda") else ""
     if device != "cpu":
-        missing = _load_cuda_libraries(ort) if on_cuda else ""
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        # enable_fallback=0: ONNX Runtime would otherwise go on with the CPU and say so on stdout.
+        # enable_fallback=0: otherwise ONNX Runtime continues on the CPU and prints a banner on stdout.
         session: onnxruntime.InferenceSession = ort.InferenceSession(
-            content, options, providers=[(provider.name, choices)], enable_fallback=0
+            content, options, providers=[(provider.name, _provider_options(device, tf32))], enable_fallback=0
         )
-    except Exception as error:  # its exceptions have no common base class
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
         if device != "cpu":
-            raise DeviceError(f"--device {device} cannot be used: {missing or _first_line(error)}") from error
+            raise DeviceError(f"--device {device} cannot be used: {cuda_problem or _first_line(error)}") from error
         raise ModelError(f"{model} cannot be loaded: {_first_line(error)}") from error
     if session.get_providers()[0] != provider.name:
         raise DeviceError(f"--device {device}: ONNX Runtime chose {session.get_providers()[0]}, not {provider.name}")
     return session
 
 
-def _load_cuda_libraries(ort: Any) -> str:
-    """Load CUDA and cuDNN from the packages beside ONNX Runtime; returns the first complaint, if any.
+def _provider_options(device: str, tf32: bool) -> dict[str, str]:
+    provider, gpu = provider_of(device), device.partition(":")[2]
+    tf32_options = {provider.tf32_option: str(int(tf32))} if provider.tf32_option else {}
+    return provider.options | tf32_options | ({"device_id": gpu} if gpu else {})
 
-    ONNX Runtime prints its complaints on stdout, which belongs to the results.
+
+def _load_cuda_libraries(ort: Any) -> str:
+    """Load CUDA and cuDNN from their Python packages; return the first problem that ONNX Runtime prints, or "".
+
+    ONNX Runtime prints problems on stdout, which belongs to the results.
     """
-    with contextlib.redirect_stdout(io.StringIO()) as complaints:
+    with contextlib.redirect_stdout(io.StringIO()) as problems:
         ort.preload_dlls()
-    return _first_line(complaints.getvalue())
+    return _first_line(problems.getvalue())
 
 
 def import_onnxruntime() -> Any:
-    """ONNX Runtime, imported late, for a message to those who have none of its wheels.
+    """Return the module ``onnxruntime``, imported only when a session is needed.
 
     Raises:
-        DeviceError: it is not installed.
+        DeviceError: ONNX Runtime is not installed.
     """
-    # It would tell its makers about sessions, and complain on stderr where it cannot.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it also prints a warning if it cannot send any
     try:
         import onnxruntime
     except ImportError:

@@ -38,7 +38,7 @@ def shard(paths: Iterable[str], number: int, count: int) -> list[str]:
     return known[len(known) * (number - 1) // count : len(known) * number // count]
 
 
-def listed(name: str) -> Iterator[str]:
+def read_path_list(name: str) -> Iterator[str]:
     """The paths in the file ``name``, or in what comes from stdin for ``-``, as they come.
 
     One a line; or each ended by a NUL character, as ``find -print0`` does it. Empty ones are left out.

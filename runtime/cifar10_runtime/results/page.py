@@ -19,6 +19,7 @@ from PIL import Image
 
 from cifar10_runtime.errors import ImageError
 from cifar10_runtime.images import decode as images
+from cifar10_runtime.options import ClassifierOptions
 from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.text import printable
 
@@ -43,7 +44,10 @@ class Report:
     """
 
     def __init__(
-        self, labels: Sequence[str], background: str = images.BACKGROUND, max_pixels: int = images.MAX_PIXELS
+        self,
+        labels: Sequence[str],
+        background: str = ClassifierOptions.background,
+        max_pixels: int = ClassifierOptions.max_pixels,
     ) -> None:
         self._background, self._max_pixels = background, max_pixels
         self._labels = dict.fromkeys(labels)
