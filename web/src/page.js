@@ -160,7 +160,7 @@ function report({ message }) {
   say(`The model does not work in this browser: ${message}`);
 }
 
-/** Makes `files` the chosen files, unless the list is empty. */
+/** Makes `found` the chosen files, unless the list is empty. */
 function take(found) {
   if (found.length) {
     sources = found;

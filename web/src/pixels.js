@@ -23,7 +23,7 @@ export function resize(rgba, side, size) {
   return small;
 }
 
-/** Resizes `count` lines (rows or columns); the steps say how far apart lines and pixels are in memory. */
+/** Resizes `lines` lines (rows or columns); the steps say how far apart lines and pixels are in memory. */
 function resample(source, from, target, to, lines, filters) {
   for (let line = 0; line < lines; line++) {
     filters.forEach(({ first, weights }, index) => {
