@@ -1,4 +1,4 @@
-"""What the pages say of the results: our values beside those of each peer, and measurements that have no peer."""
+"""The comparisons with peers, and the measurements without a peer, that the pages show."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from statistics import median
 from benchmarks.runs import Run
 
 OURS = ("fp32", "int8", "fp16", "fp32 in TF32", "ours")
-"""The contestants that are parts of this project."""
+"""The contestants of this project; all others are peers."""
 LABELS = {
     "default export": "default export in ONNX Runtime",
     "torch": "PyTorch",

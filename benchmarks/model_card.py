@@ -17,6 +17,7 @@ from PIL import Image
 
 from benchmarks.pages import replace_part, table
 from cifar10_zoo.cli import DataOptions, run
+from cifar10_zoo.data import cifar10
 from cifar10_zoo.errors import DatasetError
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +58,7 @@ def load(options: Options) -> tuple[Images, Labels, tuple[str, ...]]:
     Raises:
         DatasetError: the data set is not CIFAR-10.
     """
-    data = options.load("test")
+    data = cifar10.load(options.data_dir, "test", options.data_url)
     if data.name != "cifar10":
         raise DatasetError(f"--data-dir {options.data_dir} holds {data.name} data: the models classify CIFAR-10")
     images = np.ascontiguousarray(data.images[: options.images].permute(0, 2, 3, 1).numpy())

@@ -1,4 +1,4 @@
-"""What our models and our training step are measured against; every peer has the weights of our models."""
+"""The peers of our models, with the same weights, and of our training step."""
 
 import math
 from collections.abc import Callable
@@ -28,7 +28,7 @@ Hint = Literal["THROUGHPUT", "LATENCY"]
 
 
 class PlainNet(Cifar10Net):
-    """The tutorial's network as most would write it: PyTorch's local response norm, contiguous memory format."""
+    """The tutorial's network in standard PyTorch: nn.LocalResponseNorm and the contiguous memory format."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class PlainNet(Cifar10Net):
 def plain_step(
     model: PlainNet, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, precision: Precision
 ) -> None:
-    """Take a training step as most would write it, without the averages of weights and losses that ours keeps."""
+    """Take a training step in standard PyTorch, without our EMA of the weights and of the losses."""
     optimizer.zero_grad()
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
         logits = model(images)

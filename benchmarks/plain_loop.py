@@ -1,4 +1,4 @@
-"""Classify a folder the way most would write it: Pillow, then ONNX Runtime, batch by batch.
+"""Classify a folder with the simplest loop: decode a batch with Pillow, then run ONNX Runtime.
 
 python benchmarks/plain_loop.py MODEL FOLDER OUTPUT
 """

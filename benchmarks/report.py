@@ -21,9 +21,10 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = RESULTS / "throughput.png"
-SHARED_SENTENCE = (
-    "Each value is the median of {count} of `make bench`. Each ratio says how many times better this project is; it "
-    "compares interleaved calls of one run."
+EXPLANATION = (
+    "Each value is the median of {count} of `make bench`. Each ratio says how many times better this project is than "
+    "the peer, measured with interleaved calls in one run.\n"
+    "The default export is the file that `torch.onnx.export` makes of the network in standard PyTorch."
 )
 
 
@@ -58,7 +59,7 @@ def all_peers(results: list[Run]) -> str:
 def conditions(results: list[Run]) -> str:
     """Say in words how often and on what the results were measured."""
     count = "one run" if len(results) == 1 else f"{len(results)} runs"
-    return f"{SHARED_SENTENCE.format(count=count)}\n{machine.in_words(results[-1].machine)}"
+    return f"{EXPLANATION.format(count=count)}\n{machine.in_words(results[-1].machine)}"
 
 
 def peers_table(comparison: Comparison, results: list[Run]) -> str:

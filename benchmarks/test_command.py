@@ -29,6 +29,7 @@ DIFFERENT_PHOTOS = 40
 """The other files are hard links to these."""
 ROUNDS = 5
 PHOTO_ROUNDS = 3
+START_ROUNDS = 9
 PEAK_OF_COMMAND = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True, stderr=subprocess.DEVNULL)
@@ -152,7 +153,7 @@ def test_photos(benchmark: BenchmarkFixture, tmp_path: Path, pixels: np.ndarray,
 @pytest.mark.benchmark(group="cifar10-infer, start to the first prediction")
 def test_start(benchmark: BenchmarkFixture, tmp_path: Path, pixels: np.ndarray, default_export: Path) -> None:
     folder = write_files(pixels[:1], tmp_path / "images", ".png")
-    compare_commands(benchmark, folder, loops(default_export, folder, tmp_path / "out.csv"), 1, rounds=9)
+    compare_commands(benchmark, folder, loops(default_export, folder, tmp_path / "out.csv"), 1, START_ROUNDS)
 
 
 @pytest.mark.benchmark(group="cifar10-infer, peak memory")

@@ -25,6 +25,7 @@ from benchmarks.timing import Interleaved, compare
 
 IMAGES = 512
 """Images per round, in batches of the size that is measured."""
+LATENCY_ROUNDS = 100
 MACS = 24 * 24 * 64 * 75 + 12 * 12 * 64 * 1600 + 2304 * 384 + 384 * 192 + 192 * 10
 """Multiply-accumulate operations per image with direct convolution."""
 
@@ -99,7 +100,7 @@ def test_latency(
     if importlib.util.find_spec("openvino"):
         runs |= openvino_runs(default_export, "LATENCY")
     contest = Interleaved({name: on_image(run, image) for name, run in runs.items()}, calls=20)
-    benchmark.pedantic(contest.run_round, rounds=100)
+    benchmark.pedantic(contest.run_round, rounds=LATENCY_ROUNDS)
     for percentile in (50, 95, 99):
         values = {name: round(float(np.percentile(t, percentile)) * 1e6) for name, t in contest.seconds.items()}
         benchmark.extra_info[f"p{percentile}_us"] = values

@@ -1,4 +1,4 @@
-"""Timing that is fair to all contestants: they are interleaved, in one process, on equal inputs."""
+"""Interleaved timing of contestants, so that all of them meet the same conditions."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ class Interleaved:
     """Contestants that are timed in turn, round by round, so that noise of the machine reaches all of them.
 
     Args:
-        contestants: what to time, by name. Each runs once before the first round, untimed.
+        contestants: the functions to time, by name. Each runs once before the first round, untimed.
         calls: timed calls of each contestant per round.
     """
 

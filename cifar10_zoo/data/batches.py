@@ -4,7 +4,7 @@ A batch is a pure function of the seed and its number: resuming needs no saved g
 """
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -48,6 +48,31 @@ class TrainingBatches:
         """The batch that was drawn; all of it happens on the device."""
         index, distortions = drawn
         return augment(self.images[index], distortions), self.labels[index]
+
+
+class LazyBatch:
+    """Batch ``number`` of ``batches``, built once, on first use.
+
+    A CUDA graph builds its batches itself: there only summaries use the images.
+    """
+
+    def __init__(self, batches: TrainingBatches, number: int) -> None:
+        self.number = number
+        self._batches = batches
+
+    @property
+    def images(self) -> Tensor:
+        """[batch_size, 3, 24, 24] float32, augmented and standardized."""
+        return self._tensors[0]
+
+    @property
+    def labels(self) -> Tensor:
+        """[batch_size] int64."""
+        return self._tensors[1]
+
+    @cached_property
+    def _tensors(self) -> tuple[Tensor, Tensor]:
+        return self._batches.batch(self.number)
 
 
 def batch_indices(seed: int, number: int, batch_size: int, count: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Everything that training changes, and the step that changes it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -88,7 +89,7 @@ class TrainingState:
         return values.detach()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights, averaged weights, momentum and averaged losses, by their names in a checkpoint."""
+        """Weights, averaged weights, momentum, averaged losses and loss scale, by their names in a checkpoint."""
         weights = {f"weights/{name}": tensor for name, tensor in self.model.state_dict().items()}
         averages = {f"averages/{name}": average for name, average in self.ema.weights.items()}
         momentum = {
@@ -96,7 +97,24 @@ class TrainingState:
             for name, p in self.model.named_parameters()
             if self.hyperparameters.momentum
         }
-        return weights | averages | momentum | {"loss_averages": self.loss_averages.values}
+        scale = {"loss_scale": self._loss_scale()} if self.scaler.is_enabled() else {}
+        return weights | averages | momentum | {"loss_averages": self.loss_averages.values} | scale
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Continue from ``step`` with the values of ``tensors``, which have the names and shapes of ``tensors()``."""
+        for name, target in self.tensors().items():
+            target.copy_(tensors[name])
+        if self.scaler.is_enabled():
+            scale, steps = tensors["loss_scale"].tolist()
+            changed = {"scale": scale, "_growth_tracker": int(steps)}
+            self.scaler.load_state_dict(self.scaler.state_dict() | changed)
+        self.step = step
+
+    def _loss_scale(self) -> Tensor:
+        """The loss scale and the steps since it changed, [2] float32."""
+        scaler = self.scaler.state_dict()
+        return torch.tensor([scaler["scale"], scaler["_growth_tracker"]])
 
     @torch.no_grad()
     def activations(self, images: Tensor) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 // Classifies images with an exported model: node classify.mjs MODEL.onnx IMAGE.ppm...
-// The images are binary PPM (P6) of 32x32 pixels. Prints one line per image: path,label,probability
+//
+// The images are binary PPM files (P6) of 32x32 pixels. Prints one line per image: path,label,probability
 
 import { readFileSync } from "node:fs";
 import ort from "onnxruntime-node";
@@ -12,11 +13,11 @@ function readPixels(path) {
   const content = readFileSync(path);
   const header = /^P6(?:\s+|#.*\n)+(\d+)\s+(\d+)\s+(\d+)\s/.exec(content.toString("latin1"));
   if (header?.slice(1).join() !== `${SIZE},${SIZE},255`) {
-    throw new Error(`${path}: not a binary PPM of ${SIZE}x${SIZE} pixels`);
+    throw new Error(`${path}: not a binary PPM (P6) of ${SIZE}x${SIZE} pixels: convert the image`);
   }
   const pixels = content.subarray(header[0].length);
   if (pixels.length !== SIZE * SIZE * 3) {
-    throw new Error(`${path}: ${pixels.length} bytes of pixels instead of ${SIZE * SIZE * 3}`);
+    throw new Error(`${path}: ${pixels.length} bytes of pixels instead of ${SIZE * SIZE * 3}: the file is damaged`);
   }
   return pixels;
 }
@@ -27,7 +28,7 @@ function readLabels(model) {
   try {
     return JSON.parse(metadataOf(content).labels);
   } catch {
-    throw new Error(`${model}: not a model with labels in its metadata`);
+    throw new Error(`${model}: not a model with labels in its metadata: export it with python -m cifar10_export`);
   }
 }
 

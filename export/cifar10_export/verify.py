@@ -12,8 +12,8 @@ from torch import Tensor
 from cifar10_export.graph import INPUT, OUTPUTS, ServingGraph, Views
 from cifar10_zoo.data.cifar10 import IMAGE_SHAPE, Dataset
 from cifar10_zoo.errors import ZooError
-from cifar10_zoo.evaluate import BATCH_SIZE
 from cifar10_zoo.network.model import NUM_CLASSES, Cifar10Net
+from cifar10_zoo.training.inference import BATCH_SIZE
 
 Precision = Literal["fp32", "fp16", "int8"]
 

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import cifar10_export.command
 import cifar10_runtime.cli.parser
-import cifar10_runtime.cluster.main
+import cifar10_runtime.cluster.parser
 import import_map
 import numpy as np
 import pytest
@@ -38,7 +38,10 @@ OPTIONS = {
     "python export/pack.py": release.pack.Options,
     "torchrun --nproc-per-node=2 -m cifar10_zoo.train": train.Options,
 }
-PARSERS = {"cifar10-infer": cifar10_runtime.cli.parser.parser, "cifar10-infer-ray": cifar10_runtime.cluster.main.parser}
+PARSERS = {
+    "cifar10-infer": cifar10_runtime.cli.parser.parser,
+    "cifar10-infer-ray": cifar10_runtime.cluster.parser.parser,
+}
 
 
 def test_every_page_is_in_the_menu() -> None:

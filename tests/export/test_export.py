@@ -23,9 +23,9 @@ from release.ship import MANIFEST, MODELS
 
 from cifar10_zoo.data import cifar10 as dataset
 from cifar10_zoo.data.transforms import evaluation_images
-from cifar10_zoo.evaluate import predict
 from cifar10_zoo.network.model import Cifar10Net
 from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training.inference import predict
 from tests.helpers.command_line import ROOT, assert_fails_cleanly, run
 from tests.helpers.golden_reference import Reference
 

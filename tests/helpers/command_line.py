@@ -9,7 +9,7 @@ CIFAR10_INFER = Path(sys.executable).with_name("cifar10-infer")
 
 
 def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run ``python WORDS...`` and return its status and output."""
+    """Run ``python WORDS...`` and return its exit status and output."""
     return subprocess.run(
         [sys.executable, *map(str, words)],
         cwd=cwd,
@@ -21,17 +21,17 @@ def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[
 
 
 def zoo(command: str, *words: object) -> subprocess.CompletedProcess[str]:
-    """``python -m cifar10_zoo.COMMAND WORDS...``."""
+    """Run ``python -m cifar10_zoo.COMMAND WORDS...``."""
     return run("-m", f"cifar10_zoo.{command}", *words)
 
 
 def infer(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """``cifar10-infer WORDS...``."""
+    """Run ``cifar10-infer WORDS...``."""
     return run(CIFAR10_INFER, *words, cwd=cwd)
 
 
 def assert_fails_cleanly(result: subprocess.CompletedProcess[str], status: int, *parts: str) -> None:
-    """The command ended with ``status`` and one line on stderr that has all of ``parts``."""
+    """Assert that the command ended with ``status`` and that the last line on stderr has all ``parts``."""
     assert result.returncode == status, result.stderr
     error = result.stderr.strip().splitlines()[-1]
     assert error.startswith("error: ")

@@ -1,10 +1,13 @@
-"""cifar10-infer and Classifier: the model's answers for real files, in rows that others can rely on."""
+"""cifar10-infer and Classifier: predictions for image files, and rows that other programs can rely on."""
 
+import argparse
 import csv
+import dataclasses
 import json
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,19 +17,20 @@ import onnxruntime
 import pytest
 import tyro
 from cifar10_runtime import Classifier
-from cifar10_runtime.cli import parser as command
-from cifar10_runtime.cluster import main as on_ray
+from cifar10_runtime.cli.parser import parser as infer_parser
+from cifar10_runtime.cluster.main import parser as ray_parser
 from cifar10_runtime.engine import models
 from cifar10_runtime.engine.models import bundled
-from cifar10_runtime.images import find as files
+from cifar10_runtime.images.find import find
+from cifar10_runtime.options import ClassifierOptions, InferOptions, RayOptions
 from cifar10_runtime.results import rows
 from PIL import Image
 from pyarrow import parquet
 
 from cifar10_zoo import evaluate, from_tensorflow, image_folders, synthetic, train
 from cifar10_zoo.data import cifar10 as dataset
-from cifar10_zoo.evaluate import predict
 from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training.inference import predict
 from tests.helpers.command_line import CIFAR10_INFER, ROOT, assert_fails_cleanly, infer, run
 
 
@@ -35,10 +39,10 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_class_folders_give_the_classes_of_pytorch(
+def test_predictions_for_class_folders_are_those_of_pytorch(
     folder: Path, model_file: Path, train_dir: Path, synthetic_dir: Path, tmp_path: Path
 ) -> None:
-    """The answers for the files are those of PyTorch for the data set, image for image, and so is the accuracy."""
+    """The label and probability of each file, and the accuracy, are those of PyTorch on the data set."""
     result = infer(folder, "--model", model_file, "--output", tmp_path / "out.csv", "--batch-size", 7)
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
@@ -62,7 +66,7 @@ def test_class_folders_give_the_classes_of_pytorch(
     assert re.search(r"300 images, 0 failed, \d+ images/s, device cpu, model .* \(synthetic, step 60\)", result.stderr)
 
 
-def test_top_k_columns_and_json_lines(folder: Path, model_file: Path, tmp_path: Path) -> None:
+def test_csv_and_json_lines_have_the_same_columns_for_top_k(folder: Path, model_file: Path, tmp_path: Path) -> None:
     for suffix in ("csv", "jsonl"):
         words = (folder / "disc", "--model", model_file, "--top-k", 3, "--output", tmp_path / f"out.{suffix}")
         assert infer(*words).returncode == 0
@@ -89,19 +93,19 @@ def test_the_table_goes_to_stdout_and_the_summary_to_stderr(folder: Path, model_
 @pytest.mark.parametrize(
     "paths",
     [
-        ["{}/disc", "{}/ring"],
-        ["{}/disc/", "{}/ring/*.png"],
-        ["{}/[dr]i[sn]*"],
-        ["{}/disc/**", "{}/ring/**/*.png"],
+        pytest.param(["{}/disc", "{}/ring"], id="folders"),
+        pytest.param(["{}/disc/", "{}/ring/*.png"], id="folder and pattern"),
+        pytest.param(["{}/[dr]i[sn]*"], id="pattern of folders"),
+        pytest.param(["{}/disc/**", "{}/ring/**/*.png"], id="recursive patterns"),
     ],
 )
-def test_folders_files_and_globs(folder: Path, paths: list[str]) -> None:
-    found = files.find(path.format(folder) for path in paths)
+def test_folders_and_patterns_find_the_same_files(folder: Path, paths: list[str]) -> None:
+    found = find(path.format(folder) for path in paths)
     expected = sorted(str(path) for name in ("disc", "ring") for path in (folder / name).iterdir())
     assert [str(Path(path)) for path in found] == expected
 
 
-def test_links_to_folders_are_not_followed_unless_they_are_named(tmp_path: Path) -> None:
+def test_links_to_folders_are_followed_only_if_they_are_named(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.png").touch()
     (tmp_path / "real" / "loop").symlink_to(".")
@@ -114,14 +118,14 @@ def test_links_to_folders_are_not_followed_unless_they_are_named(tmp_path: Path)
         ([f"{tmp_path}/link/**/*.png"], [linked]),
         ([f"{tmp_path}/link"], [linked]),
     ):
-        assert list(files.find(words)) == expected, words
+        assert list(find(words)) == expected, words
 
 
-def test_folders_are_searched_for_visible_images_alone(tmp_path: Path) -> None:
+def test_folders_are_searched_only_for_visible_images(tmp_path: Path) -> None:
     for name in ("b.PNG", "a/c.Jpeg", "a/.hidden.png", ".git/d.png", "notes.txt", "a/e.svg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert list(files.find([str(tmp_path)])) == [str(tmp_path / "b.PNG"), str(tmp_path / "a/c.Jpeg")]
+    assert list(find([str(tmp_path)])) == [str(tmp_path / "b.PNG"), str(tmp_path / "a/c.Jpeg")]
 
 
 def test_a_bad_file_has_a_row_with_its_error(folder: Path, model_file: Path, tmp_path: Path) -> None:
@@ -145,35 +149,58 @@ def test_a_bad_file_has_a_row_with_its_error(folder: Path, model_file: Path, tmp
 @pytest.mark.parametrize(
     ("words", "status", "part"),
     [
-        ([], 2, "cifar10-infer images/"),
-        (["nowhere"], 2, "nowhere does not exist"),
-        (["{empty}"], 2, "no images"),
-        (["{photo}", "--batch-size", "0"], 2, "--batch-size"),
-        (["{photo}", "--top-k", "11"], 2, "--top-k"),
-        (["{photo}", "--tf32"], 2, "TF32 is for CUDA GPUs"),
-        (["{photo}", "--output", "out.txt"], 2, "--output out.txt"),
-        (["{photo}", "--output", "nowhere/out.csv"], 2, "--output nowhere/out.csv"),
-        (["{photo}", "--output", "folder.csv"], 2, "not a regular file"),
-        (["{photo}", "--device", "gpu"], 2, "device gpu: choose one of auto, cpu, cuda, cuda:N, openvino"),
-        (["{photo}", "--device", "cuda:x"], 2, "device cuda:x"),
-        (["{photo}", "--device", "cpu:1"], 2, "device cpu:1"),
-        (["{photo}", "--device", "cuda:1"], 1, "--device cuda:1: this ONNX Runtime has no CUDA"),
-        (["{photo}", "--background", "transparent"], 2, "background transparent"),
-        (["{photo}", "--max-pixels", "0"], 2, "--max-pixels"),
-        (["{photo}", "--max-failures", "-1"], 2, "--max-failures"),
-        (["{photo}", "--resume"], 2, "--output"),
-        (["{photo}", "--report", "a.csv"], 2, "--report a.csv: the name must end in .html"),
-        (["{photo}", "--output", "loop.csv"], 2, "--output loop.csv"),
-        (["{photo}", "--top-k", "x"], 2, "--top-k"),
-        (["{photo}", "--bogus"], 2, "--bogus"),
-        (["{photo}", "--output", "a.csv", "--format", "csv"], 2, "--format"),
-        (["{photo}", "--report", "nowhere/a.html"], 2, "--report nowhere/a.html"),
-        (["--files-from", "nowhere"], 2, "--files-from nowhere"),
-        (["{photo}", "--model", "nothing"], 1, "model nothing"),
-        (["{photo}", "--model", "{photo}"], 1, "photo.png cannot be loaded"),
+        pytest.param([], 2, "cifar10-infer images/", id="no paths"),
+        pytest.param(["nowhere"], 2, "nowhere does not exist", id="missing path"),
+        pytest.param(["{empty}"], 2, "no images", id="folder without images"),
+        pytest.param(["{photo}", "--batch-size", "0"], 2, "--batch-size", id="batch size 0"),
+        pytest.param(["{photo}", "--top-k", "11"], 2, "--top-k", id="top-k above the number of classes"),
+        pytest.param(["{photo}", "--tf32"], 2, "TF32 is for CUDA GPUs", id="TF32 on a CPU"),
+        pytest.param(["{photo}", "--output", "out.txt"], 2, "--output out.txt", id="unknown suffix"),
+        pytest.param(
+            ["{photo}", "--output", "nowhere/out.csv"], 2, "--output nowhere/out.csv", id="missing output folder"
+        ),
+        pytest.param(["{photo}", "--output", "folder.csv"], 2, "not a regular file", id="output is a folder"),
+        pytest.param(
+            ["{photo}", "--device", "gpu"],
+            2,
+            "device gpu: choose one of auto, cpu, cuda, cuda:N, openvino",
+            id="unknown device",
+        ),
+        pytest.param(["{photo}", "--device", "cuda:x"], 2, "device cuda:x", id="device number that is not a number"),
+        pytest.param(["{photo}", "--device", "cpu:1"], 2, "device cpu:1", id="device number of the CPU"),
+        pytest.param(
+            ["{photo}", "--device", "cuda:1"],
+            1,
+            "--device cuda:1: this ONNX Runtime has no CUDA",
+            id="CUDA without CUDA",
+        ),
+        pytest.param(
+            ["{photo}", "--background", "transparent"], 2, "background transparent", id="transparent background"
+        ),
+        pytest.param(["{photo}", "--max-pixels", "0"], 2, "--max-pixels", id="max-pixels 0"),
+        pytest.param(["{photo}", "--max-failures", "-1"], 2, "--max-failures", id="max-failures below 0"),
+        pytest.param(["{photo}", "--resume"], 2, "--output", id="resume without output"),
+        pytest.param(
+            ["{photo}", "--report", "a.csv"],
+            2,
+            "--report a.csv: the name must end in .html",
+            id="report with another suffix",
+        ),
+        pytest.param(["{photo}", "--output", "loop.csv"], 2, "--output loop.csv", id="output is a link to itself"),
+        pytest.param(["{photo}", "--top-k", "x"], 2, "--top-k", id="top-k that is not a number"),
+        pytest.param(["{photo}", "--bogus"], 2, "--bogus", id="unknown option"),
+        pytest.param(
+            ["{photo}", "--output", "a.csv", "--format", "csv"], 2, "--format", id="format with an output file"
+        ),
+        pytest.param(
+            ["{photo}", "--report", "nowhere/a.html"], 2, "--report nowhere/a.html", id="missing report folder"
+        ),
+        pytest.param(["--files-from", "nowhere"], 2, "--files-from nowhere", id="missing list of paths"),
+        pytest.param(["{photo}", "--model", "nothing"], 1, "model nothing", id="missing model"),
+        pytest.param(["{photo}", "--model", "{photo}"], 1, "photo.png cannot be loaded", id="model that is an image"),
     ],
 )
-def test_bad_usage_is_an_error_of_one_line(
+def test_wrong_usage_is_an_error_of_one_line(
     words: list[str], status: int, part: str, photo: Path, model_file: Path, tmp_path: Path
 ) -> None:
     words = [word.format(photo=photo, empty=tmp_path) for word in words]
@@ -186,8 +213,8 @@ def test_bad_usage_is_an_error_of_one_line(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.csv", "loop.csv"]
 
 
-def test_strange_files_are_rows_with_errors(folder: Path, model_file: Path, tmp_path: Path) -> None:
-    """A pipe, a link to nothing, names of any bytes; read back from CSV and JSON lines as they were."""
+def test_unusual_files_and_names_have_rows(folder: Path, model_file: Path, tmp_path: Path) -> None:
+    """A pipe, a dangling link, names of any bytes; the names read from CSV and JSON lines are the original names."""
     good = next((folder / "disc").iterdir()).read_bytes()
     names = ["carriage\rreturn.png", 'comma, "quoted".png', "line\nbreak.png", "not utf-8 \udcff.png", "é ✓.png"]
     for name in names:
@@ -209,8 +236,8 @@ def test_strange_files_are_rows_with_errors(folder: Path, model_file: Path, tmp_
         assert infer(*paths, "--model", model_file, cwd=tmp_path).returncode == 3
 
 
-def test_a_reader_that_has_seen_enough_ends_it_quietly(folder: Path, model_file: Path) -> None:
-    """As in cifar10-infer images/ | head -n 1."""
+def test_a_closed_pipe_ends_the_command_without_a_message(folder: Path, model_file: Path) -> None:
+    """cifar10-infer images/ | head -n 1."""
     command = [str(CIFAR10_INFER), str(folder), "--model", str(model_file), "--batch-size", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1) as process:
         assert process.stdout is not None
@@ -222,8 +249,8 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(folder: Path, model_file:
     assert errors == ""
 
 
-def test_the_runtime_needs_neither_torch_nor_the_training_package(photo: Path, model_file: Path) -> None:
-    """Importing any of them would raise; classification works all the same."""
+def test_the_runtime_imports_neither_torch_nor_the_training_package(photo: Path, model_file: Path) -> None:
+    """Classification works although importing them raises."""
     code = f"""
 import sys
 
@@ -241,8 +268,8 @@ main([{str(photo)!r}, "--model", {str(model_file)!r}])
     assert str(photo) in result.stdout
 
 
-def test_the_shipped_models_have_the_accuracy_that_they_say_on_real_images(cifar10_dir: Path, tmp_path: Path) -> None:
-    """10,000 test images of CIFAR-10 as PNG files through the command, with every model that runs at full speed."""
+def test_bundled_models_have_the_accuracy_in_their_manifest_on_real_images(cifar10_dir: Path, tmp_path: Path) -> None:
+    """The command classifies the 10,000 test images of CIFAR-10 as PNG files with the three fast models."""
     data = dataset.load(cifar10_dir, "test")
     image_folders.write(data, tmp_path / "images")
     for name, words in (("fp32", ()), ("int8", ("--model", "int8")), ("tutorial", ("--model", "tutorial"))):
@@ -255,8 +282,8 @@ def test_the_shipped_models_have_the_accuracy_that_they_say_on_real_images(cifar
 
 
 @pytest.mark.gpu("onnxruntime-gpu")
-def test_cuda_gives_what_the_cpu_gives(folder: Path, model_file: Path) -> None:
-    paths = list(files.find([str(folder)]))
+def test_cuda_and_cpu_give_the_same_predictions(folder: Path, model_file: Path) -> None:
+    paths = list(find([str(folder)]))
     on_cpu = Classifier(model_file, device="cpu").classify(paths)
     on_cuda = Classifier(model_file, device="cuda").classify(paths)
     for cpu, cuda in zip(on_cpu, on_cuda, strict=True):
@@ -264,8 +291,9 @@ def test_cuda_gives_what_the_cpu_gives(folder: Path, model_file: Path) -> None:
         assert cuda.probability == pytest.approx(cpu.probability, abs=1e-3)
 
 
-def test_results_on_stdout_in_the_formats_of_programs(folder: Path, model_file: Path, tmp_path: Path) -> None:
-    """The bytes of the files."""
+def test_csv_and_json_lines_on_stdout_have_the_bytes_of_the_files(
+    folder: Path, model_file: Path, tmp_path: Path
+) -> None:
     words = (folder / "disc", "--model", model_file, "--top-k", 2)
     for name, options in (("csv", ["--output", "-"]), ("csv", ["--format", "csv"]), ("jsonl", ["--format", "jsonl"])):
         output = tmp_path / f"out.{name}"
@@ -275,8 +303,8 @@ def test_results_on_stdout_in_the_formats_of_programs(folder: Path, model_file: 
         assert result.stdout == output.read_text()
 
 
-def test_parquet_has_the_rows_of_json_lines(folder: Path, model_file: Path, tmp_path: Path) -> None:
-    """Types, nulls and order included; a name that is not UTF-8 is there with its bytes escaped."""
+def test_parquet_has_the_same_rows_as_json_lines(folder: Path, model_file: Path, tmp_path: Path) -> None:
+    """With the same types, nulls and order; in a name that is not UTF-8, bytes are escaped."""
     odd = tmp_path / "not utf-8 \udcff.png"
     odd.write_bytes(next((folder / "disc").iterdir()).read_bytes())
     (tmp_path / "bad.png").touch()
@@ -291,7 +319,7 @@ def test_parquet_has_the_rows_of_json_lines(folder: Path, model_file: Path, tmp_
     assert str(table.schema.field("probability_3").type) == "double"
 
 
-def test_a_report_is_written_as_well(folder: Path, model_file: Path, tmp_path: Path) -> None:
+def test_the_report_shows_the_accuracy_and_is_not_overwritten(folder: Path, model_file: Path, tmp_path: Path) -> None:
     words = (folder, "--model", model_file, "--output", tmp_path / "out.csv", "--report", tmp_path / "report.html")
     assert infer(*words).returncode == 0
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -303,7 +331,7 @@ def test_a_report_is_written_as_well(folder: Path, model_file: Path, tmp_path: P
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
 
 
-def test_labels_from_a_file_replace_those_of_the_model(photo: Path, model_file: Path, tmp_path: Path) -> None:
+def test_labels_from_a_file_replace_the_labels_of_the_model(photo: Path, model_file: Path, tmp_path: Path) -> None:
     names = [f"class {number}" for number in range(10)]
     (tmp_path / "lines.txt").write_text("\n".join(names))
     (tmp_path / "list.json").write_text(json.dumps(names))
@@ -324,7 +352,7 @@ def test_labels_from_a_file_replace_those_of_the_model(photo: Path, model_file: 
         assert_fails_cleanly(infer(photo, "--model", model_file, "--labels", tmp_path / name), status, part)
 
 
-def test_background_and_pixel_limit_are_those_of_the_options(model_file: Path, tmp_path: Path) -> None:
+def test_background_and_max_pixels_options_reach_the_decoder(model_file: Path, tmp_path: Path) -> None:
     Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(tmp_path / "glass.png")
     for color in ("red", "#0000ff"):
         Image.new("RGB", (32, 32), color).save(tmp_path / f"{color.strip('#')}.png")
@@ -338,7 +366,7 @@ def test_background_and_pixel_limit_are_those_of_the_options(model_file: Path, t
     assert result.stdout.count("32 x 32 pixels are more than 1023") == 3
 
 
-def test_the_doctor_finds_what_is_there_and_what_is_wrong(tmp_path: Path) -> None:
+def test_the_doctor_lists_the_installation_and_finds_conflicting_packages(tmp_path: Path) -> None:
     result = infer("doctor")
     assert result.returncode == 0, result.stdout
     assert f"onnxruntime {onnxruntime.__version__}" in result.stdout
@@ -359,7 +387,7 @@ def test_the_doctor_finds_what_is_there_and_what_is_wrong(tmp_path: Path) -> Non
 
 
 def test_a_model_that_crashes_onnx_runtime_is_an_error(photo: Path, tmp_path: Path) -> None:
-    """Strides so long that a pooling has nothing left; ONNX Runtime 1.32 divides by zero."""
+    """A stride of 12 leaves a pooling layer no input, and ONNX Runtime 1.32 divides by zero."""
     model = onnx.load(models.FOLDER / "fp16.onnx")
     convolution = next(node for node in model.graph.node if node.op_type == "Conv")
     next(attribute for attribute in convolution.attribute if attribute.name == "strides").ints[0] = 12
@@ -368,23 +396,34 @@ def test_a_model_that_crashes_onnx_runtime_is_an_error(photo: Path, tmp_path: Pa
     assert_fails_cleanly(infer(photo, "--model", tmp_path / "crash.onnx", cwd=tmp_path), 1, "crash.onnx")
 
 
-@pytest.mark.parametrize(("module", "name"), [(command, "cifar10-infer"), (on_ray, "cifar10-infer-ray")])
-def test_every_option_is_documented(module: ModuleType, name: str) -> None:
-    """In its own help, and on the page about the command."""
-    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    for action in module.parser()._actions:
+@pytest.mark.parametrize(
+    ("parser", "options"),
+    [
+        pytest.param(infer_parser, InferOptions, id="cifar10-infer"),
+        pytest.param(ray_parser, RayOptions, id="cifar10-infer-ray"),
+    ],
+)
+def test_help_and_page_document_every_option(
+    parser: Callable[[], argparse.ArgumentParser], options: type[ClassifierOptions]
+) -> None:
+    page = (ROOT / "docs" / f"{parser().prog}.md").read_text(encoding="utf-8")
+    for action in parser()._actions:
         assert action.help
         for option in action.option_strings:
             if option.startswith("--"):
                 assert f"`{option}" in page or f" {option}" in page, option
-    for part in (*module.Options.__annotations__, *rows.columns(2)):
+    for part in (*(field.name for field in dataclasses.fields(options)), *rows.columns(2)):
         assert part.replace("_", "-") in page or part in page
 
 
 @pytest.mark.filterwarnings("ignore:get_parser")
-@pytest.mark.parametrize("module", [evaluate, from_tensorflow, image_folders, synthetic, train])
+@pytest.mark.parametrize(
+    "module",
+    [evaluate, from_tensorflow, image_folders, synthetic, train],
+    ids=lambda module: module.__name__.rpartition(".")[2],
+)
 def test_every_training_command_and_option_is_documented(module: ModuleType) -> None:
-    """The command in the README, each option in its help."""
+    """The README has the command, the help has every option."""
     assert f"python -m {module.__name__}" in (ROOT / "README.md").read_text(encoding="utf-8")
     actions = tyro.extras.get_parser(module.Options)._actions
     assert len(actions) > 1
@@ -392,8 +431,8 @@ def test_every_training_command_and_option_is_documented(module: ModuleType) -> 
         assert action.help, action.option_strings
 
 
-def test_the_public_names() -> None:
-    """A change of this list is a change for everybody who uses the library."""
+def test_the_public_names_do_not_change() -> None:
+    """Every change of these lists breaks programs that use the library."""
     assert cifar10_runtime.__all__ == [
         "Classifier",
         "DeviceError",

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cifar10_runtime import ImageError, UsageError
+from cifar10_runtime import Prediction, UsageError
 from cifar10_runtime.cluster import sources
 from PIL import Image
 from pyarrow import parquet
@@ -92,26 +92,43 @@ def test_a_worker_that_is_killed_loses_nothing(place: Path, tmp_path: Path) -> N
     assert json.loads((tmp_path / "out" / "job.json").read_text(encoding="utf-8"))["partitions"] == 30
 
 
-def test_what_cannot_be_done_is_an_error_before_ray_is_started(place: Path, tmp_path: Path) -> None:
-    shutil.copy(place / "parquet" / "000000.parquet", tmp_path)
-    assert_fails_cleanly(on_ray("absent", "--output", "out", cwd=tmp_path), 2, "absent does not exist")
-    assert_fails_cleanly(on_ray("file:///absent", "--output", "out"), 2, "file:///absent does not exist")
-    assert_fails_cleanly(
-        on_ray("no://bucket", "--output", "out"), 2, "no://bucket cannot be listed: Protocol not known"
-    )
-    assert_fails_cleanly(on_ray(place / "images", "--output", place), 2, f"--output {place} is not empty")
-    assert_fails_cleanly(
-        on_ray("000000.parquet", "--output", "out", "--column", "img", cwd=tmp_path), 2, "img", "id, image"
-    )
-    assert_fails_cleanly(on_ray("000000.parquet", "--output", "out", "--top-k", "11", cwd=tmp_path), 2, "--top-k")
-    assert_fails_cleanly(on_ray("000000.parquet", "--output", "out", "--model", "x", cwd=tmp_path), 1, "model x")
-    assert_fails_cleanly(on_ray("000000.parquet", cwd=tmp_path), 2, "--output")
-    assert_fails_cleanly(on_ray("000000.parquet", "--output", "", cwd=tmp_path), 2, "--output")
-    words = ("000000.parquet", "--output", "out")
-    assert_fails_cleanly(on_ray(*words, "--device", "cuda:1", cwd=tmp_path), 2, "--device cuda:1")
-    assert_fails_cleanly(on_ray(*words, "--device", "nonsense", cwd=tmp_path), 2, "device nonsense")
-    assert_fails_cleanly(on_ray(*words, "--address", "nonsense", cwd=tmp_path), 2, "--address", "nonsense")
-    assert_fails_cleanly(on_ray(*words, "--address", "127.0.0.1:1", cwd=tmp_path), 2, "--address 127.0.0.1:1")
+ROWS = "000000.parquet"
+"""A Parquet file in the working directory of the next test."""
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        pytest.param(["absent", "--output", "out"], 2, ["absent does not exist"], id="missing path"),
+        pytest.param(["file:///absent", "--output", "out"], 2, ["file:///absent does not exist"], id="missing URL"),
+        pytest.param(
+            ["no://bucket", "--output", "out"],
+            2,
+            ["no://bucket cannot be listed: Protocol not known"],
+            id="unknown protocol",
+        ),
+        pytest.param([ROWS, "--output", "full"], 2, ["--output full is not empty"], id="output not empty"),
+        pytest.param([ROWS, "--output", "out", "--column", "img"], 2, ["column img", "id, image"], id="unknown column"),
+        pytest.param([ROWS, "--output", "out", "--top-k", "11"], 2, ["--top-k"], id="more labels than classes"),
+        pytest.param([ROWS, "--output", "out", "--model", "x"], 1, ["model x"], id="unknown model"),
+        pytest.param([ROWS], 2, ["--output"], id="no output"),
+        pytest.param([ROWS, "--output", ""], 2, ["--output"], id="empty output"),
+        pytest.param([ROWS, "--output", "out", "--device", "cuda:1"], 2, ["--device cuda:1"], id="number of a GPU"),
+        pytest.param([ROWS, "--output", "out", "--device", "nonsense"], 2, ["device nonsense"], id="unknown device"),
+        pytest.param(
+            [ROWS, "--output", "out", "--address", "nonsense"], 2, ["--address", "nonsense"], id="malformed address"
+        ),
+        pytest.param(
+            [ROWS, "--output", "out", "--address", "127.0.0.1:1"], 2, ["--address 127.0.0.1:1"], id="silent address"
+        ),
+    ],
+)
+def test_wrong_use_is_an_error_before_ray_starts(
+    place: Path, tmp_path: Path, words: list[str], status: int, message: list[str]
+) -> None:
+    shutil.copy(place / "parquet" / ROWS, tmp_path)
+    shutil.copytree(place / "parquet", tmp_path / "full")
+    assert_fails_cleanly(on_ray(*words, cwd=tmp_path), status, *message)
     assert not (tmp_path / "out").exists()
 
 
@@ -195,9 +212,11 @@ def test_what_is_missing_of_a_damaged_tar_file_is_an_error(tmp_path: Path, damag
     path.write_bytes(content)
     found = read(path)
     assert len(found) == {"not a tar": 1, "two": 4}.get(damage, 2)
-    assert found[-1][0] == str(path)
-    assert isinstance(found[-1][1], ImageError)
-    assert all(isinstance(content, bytes) for _, content in found[:-1])
+    *images, failure = found
+    assert isinstance(failure, Prediction)
+    assert failure.path == str(path)
+    assert failure.error
+    assert all(isinstance(image, tuple) and isinstance(image[1], bytes) for image in images)
 
 
 def test_members_that_are_no_images_are_left_out_and_links_errors(tmp_path: Path) -> None:
@@ -210,9 +229,9 @@ def test_members_that_are_no_images_are_left_out_and_links_errors(tmp_path: Path
                 member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
             member.size = len(png()) if member.isreg() else 0
             tar.addfile(member, io.BytesIO(png()) if member.isreg() else None)
-    image, (name, error) = read(path)
+    image, failure = read(path)
     assert image == (f"{path}/a/1.PNG", png())
-    assert (name, str(error)) == (f"{path}/link.png", "not a regular file")
+    assert failure == Prediction(f"{path}/link.png", (), "not a regular file")
 
 
 def test_the_checksum_of_gzip_is_compared(tmp_path: Path) -> None:
@@ -224,14 +243,16 @@ def test_the_checksum_of_gzip_is_compared(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-8] ^= 1
     path.write_bytes(content)
-    assert [str(error) for _, error in read(path)[1:]] != []
+    image, failure = read(path)
+    assert image == (f"{path}/1.png", png())
+    assert isinstance(failure, Prediction)
+    assert "CRC check failed" in failure.error
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     for name in ("a.tar", "a.parquet"):
         os.mkfifo(tmp_path / name)
-        ((_, error),) = read(tmp_path / name)
-        assert str(error) == "not a regular file"
+        assert read(tmp_path / name) == [Prediction(str(tmp_path / name), (), "not a regular file")]
 
 
 @pytest.mark.parametrize("folder", ["d::e", "we[ird]", ".hidden"])
@@ -263,9 +284,10 @@ def test_results_are_not_taken_for_images(tmp_path: Path) -> None:
 def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1" + bytes(100))
-    ((name, error),) = read(path)
-    assert name == str(path)
-    assert isinstance(error, ImageError)
+    (failure,) = read(path)
+    assert isinstance(failure, Prediction)
+    assert failure.path == str(path)
+    assert failure.error
 
 
 def test_urls_are_listed_like_folders(tmp_path: Path) -> None:

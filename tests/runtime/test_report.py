@@ -1,4 +1,4 @@
-"""The HTML report: its numbers are those of independent counting, and nothing in a file's name can harm the page."""
+"""The HTML report: its numbers agree with an independent count, and no file name can harm the page."""
 
 import io
 import re
@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cifar10_runtime import Prediction
-from cifar10_runtime.results import page as report
+from cifar10_runtime.results.gallery import FAILURES, TILES
 from cifar10_runtime.results.page import Report
+from cifar10_runtime.results.statistics import BINS
+from cifar10_runtime.results.thumbnails import thumbnail
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -27,13 +29,13 @@ HOSTILE = "\"><script>alert(1)\n'&amp;\udcff\u202e\x00.png"
 
 @dataclass
 class Page(HTMLParser):
-    """What a page says, by its elements; fails where they are not balanced."""
+    """The elements of a page; fails if start and end tags do not match."""
 
     html: str
     attributes: list[tuple[str, str, str]] = field(default_factory=list)
     """(tag, name, value) of every attribute."""
     texts: list[tuple[str, str]] = field(default_factory=list)
-    """(the open tags, joined with blanks; text)"""
+    """(names of the open tags, joined by blanks; text)"""
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -43,26 +45,26 @@ class Page(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Called at the begin of an element."""
+        """Record the attributes and open the element."""
         self.attributes += [(tag, name, value or "") for name, value in attrs]
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        """Called at the end of an element."""
+        """Close the element."""
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        """Called with text."""
+        """Record the text."""
         if data.strip():
             self.texts.append((" ".join(self.open), data.strip()))
 
     def values(self, name: str, tag: str = "") -> list[str]:
-        """The values of an attribute, of the elements ``tag``."""
+        """The values of an attribute in all elements, or in the elements ``tag``."""
         return [value for element, attribute, value in self.attributes if attribute == name and tag in ("", element)]
 
     def inside(self, *tags: str) -> list[str]:
-        """The texts whose innermost tags are these."""
+        """The texts whose innermost tags are ``tags``."""
         return [text for path, text in self.texts if f" {path}".endswith(f" {' '.join(tags)}")]
 
 
@@ -79,7 +81,7 @@ def read(path: str, *choices: tuple[str, float]) -> Prediction:
 
 @st.composite
 def predictions(draw: st.DrawFn) -> Prediction:
-    """Of a file in a folder of a class or another; every sixth could not be read."""
+    """A file in a folder named after a class or not; about one in six could not be read."""
     folder = draw(st.sampled_from((*LABELS, "other")))
     path = f"{folder}/{draw(st.integers(0, 999))}.png"
     if draw(st.integers(0, 5)) == 0:
@@ -90,7 +92,7 @@ def predictions(draw: st.DrawFn) -> Prediction:
 
 @settings(max_examples=60)
 @given(st.lists(predictions(), max_size=40))
-def test_the_numbers_are_those_of_independent_counting(given_predictions: list[Prediction]) -> None:
+def test_all_numbers_agree_with_an_independent_count(given_predictions: list[Prediction]) -> None:
     shown = page(*given_predictions)
     good = [prediction for prediction in given_predictions if not prediction.error]
     pairs = [(Path(prediction.path).parent.name, prediction.label) for prediction in good]
@@ -122,7 +124,7 @@ def expected_cells(known: Counter[tuple[str, str]]) -> list[str]:
 
 
 def columns(shown: Page) -> list[tuple[int, int]]:
-    """(images, wrong ones) of each column of the histogram."""
+    """(images, wrong predictions) of each column of the histogram."""
     texts = [re.findall(r"(\d+) (?:image|wrong)", text) for text in shown.inside("ol", "li", "span")]
     return [(int(numbers[0]), int(numbers[1]) if len(numbers) > 1 else 0) for numbers in texts]
 
@@ -132,13 +134,13 @@ def expected_columns(good: list[Prediction], pairs: list[tuple[str, str]]) -> li
         return []
     values = np.array([prediction.probability for prediction in good])
     wrong = np.array([folder in LABELS and folder != label for folder, label in pairs])
-    edges = np.linspace(0, 1, report.BINS + 1)
+    edges = np.linspace(0, 1, BINS + 1)
     counts, errors = np.histogram(values, edges)[0], np.histogram(values[wrong], edges)[0]
     return list(zip(counts.tolist(), errors.tolist(), strict=True))
 
 
 def class_rows(shown: Page) -> list[str]:
-    """All cells of the first table, row after row."""
+    """The texts in the first table, row after row."""
     first = shown.html.split("<tbody>")[1].split("</tbody>")[0]
     return [text for _, text in Page(first).texts]
 
@@ -165,17 +167,17 @@ def test_the_worst_mistakes_and_the_least_certain_are_shown_in_order() -> None:
     ]
     by_confidence = sorted(given_predictions, key=lambda prediction: prediction.probability)
     wrong = [prediction for prediction in reversed(by_confidence) if not prediction.path.startswith("cat/")]
-    paths = page(*given_predictions).values("title", "li")[report.BINS :]
-    assert paths[: report.GALLERY] == [prediction.path for prediction in wrong[: report.GALLERY]]
-    doubts = paths[report.GALLERY : 2 * report.GALLERY]
-    assert doubts == [prediction.path for prediction in by_confidence[: report.GALLERY]]
-    examples = paths[2 * report.GALLERY :]
+    paths = page(*given_predictions).values("title", "li")[BINS:]
+    assert paths[:TILES] == [prediction.path for prediction in wrong[:TILES]]
+    doubts = paths[TILES : 2 * TILES]
+    assert doubts == [prediction.path for prediction in by_confidence[:TILES]]
+    examples = paths[2 * TILES :]
     assert len(set(examples)) == 24
     assert examples == [prediction.path for prediction in reversed(by_confidence) if prediction.path in examples]
 
 
 def test_examples_are_a_uniform_sample() -> None:
-    """Not the first files: those of sorted folders are all of one class. By the seed of the page, this is no gamble."""
+    """Not the first files, which in sorted folders are all of one class. A fixed seed makes the test exact."""
     collected = Report(LABELS)
     for number in range(10_000):
         collected.add(read(f"{number}.png"))
@@ -189,9 +191,17 @@ def test_the_same_predictions_make_the_same_bytes(folder: Path) -> None:
     assert page(*given_predictions).html == page(*given_predictions).html
 
 
-@pytest.mark.parametrize("text", [HOSTILE, "--><img src=x onerror=alert(1)>", "$title ${sections} \\ é 猫"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(HOSTILE, id="quotes, script, unprintable characters"),
+        pytest.param("--><img src=x onerror=alert(1)>", id="end of a comment"),
+        pytest.param("$title ${sections} \\ é 猫", id="string template"),
+        pytest.param("{{ title }} {% raw %} {# x #}", id="Jinja template"),
+    ],
+)
 def test_no_text_becomes_markup(text: str) -> None:
-    """The page has the same elements, with the same attributes, as one of harmless texts."""
+    """The page has the same elements with the same attributes as a page with harmless texts."""
 
     def shown(text: str) -> Page:
         collected = Report((text, "other"))
@@ -211,13 +221,13 @@ def test_no_text_becomes_markup(text: str) -> None:
 
 @settings(max_examples=100)
 @given(st.text(st.characters(), max_size=300))
-def test_any_name_can_be_encoded_and_is_bounded(name: str) -> None:
+def test_any_name_can_be_encoded_and_is_shortened(name: str) -> None:
     html = page(Prediction(name, (("cat", 1.0),)), Prediction(name, (), name), title=name).html
     assert len(html.encode("utf-8")) < 60_000
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", html)
 
 
-def test_nothing_is_asked_for_from_elsewhere(folder: Path) -> None:
+def test_the_page_loads_nothing_from_elsewhere(folder: Path) -> None:
     shown = page(*(read(str(path)) for path in sorted(folder.rglob("*.png"))), Prediction("x", (), "no"))
     addresses = shown.values("src") + shown.values("href")
     assert len(shown.values("src", "img")) > 24
@@ -229,7 +239,7 @@ def test_nothing_is_asked_for_from_elsewhere(folder: Path) -> None:
         assert word not in shown.html
 
 
-def test_pictures_have_alternatives_and_tables_have_scopes(folder: Path) -> None:
+def test_pictures_have_alternative_texts_and_tables_have_scopes(folder: Path) -> None:
     shown = page(*(read(str(path)) for path in sorted(folder.rglob("*.png"))))
     assert len(shown.values("alt", "img")) == len(shown.values("src", "img"))
     assert all(shown.values("alt", "img"))
@@ -237,23 +247,23 @@ def test_pictures_have_alternatives_and_tables_have_scopes(folder: Path) -> None
     assert len(shown.values("id")) == len(set(shown.values("id")))
 
 
-def test_an_image_that_is_gone_leaves_an_empty_frame() -> None:
+def test_a_deleted_image_gives_an_empty_frame() -> None:
     shown = page(read("gone/image.png"))
     assert shown.values("src", "img") == []
     assert "image.png, no longer readable" in shown.values("aria-label")
 
 
-@pytest.mark.parametrize(("size", "kept"), [((32, 32), 32), ((20, 50), 20), ((1, 1), 1), ((300, 200), 64)])
-def test_small_pictures_keep_their_pixels(tmp_path: Path, size: tuple[int, int], kept: int) -> None:
+@pytest.mark.parametrize(("size", "kept"), [((32, 32), 32), ((20, 50), 20), ((1, 1), 1), ((300, 200), 64)], ids=str)
+def test_a_thumbnail_keeps_the_pixels_of_a_small_image(tmp_path: Path, size: tuple[int, int], kept: int) -> None:
     path = tmp_path / "image.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path)
-    with Image.open(io.BytesIO(report.Report([])._thumbnail(str(path)))) as picture:
+    with Image.open(io.BytesIO(thumbnail(str(path), "white", 1 << 26))) as picture:
         assert picture.size == (kept, kept)
         if size == (32, 32):
             assert np.array_equal(np.asarray(picture), np.asarray(Image.open(path)))
 
 
-def test_sections_without_content_are_missing() -> None:
+def test_the_page_leaves_out_sections_without_content() -> None:
     assert page().inside("h2") == []
     assert page(Prediction("a", (), "no"), Prediction("b", (), "no")).inside("h2") == ["Not read"]
     assert page(read("elsewhere/a.png")).inside("h2") == ["Classes", "Confidence", "Least certain", "Examples"]
@@ -263,18 +273,18 @@ def test_sections_without_content_are_missing() -> None:
 
 def test_the_first_failures_are_listed_and_all_are_counted() -> None:
     shown = page(*(Prediction(f"{number}.png", (), "no image") for number in range(1_234)))
-    assert shown.inside("tr", "th") == [f"{number}.png" for number in range(report.FAILURES)]
+    assert shown.inside("tr", "th") == [f"{number}.png" for number in range(FAILURES)]
     assert "1,234 files" in shown.inside("dd")
     assert "1,234 files could not be read; the first 100 are:" in shown.inside("p")
     assert "1 file could not be read:" in page(Prediction("a", (), "no")).inside("p")
 
 
-def test_probabilities_that_are_none_do_no_harm() -> None:
+def test_nan_and_infinity_count_as_confidence_0_and_1() -> None:
     shown = page(read("cat/a", ("cat", float("nan"))), read("cat/b", ("cat", float("inf"))))
     assert columns(shown)[0] == columns(shown)[-1] == (1, 0)
 
 
-def test_adding_is_cheap_and_memory_constant() -> None:
+def test_adding_a_prediction_is_fast_and_memory_is_constant() -> None:
     ranking = tuple((label, 0.5) for label in LABELS)
     collected = Report(LABELS)
 
@@ -295,8 +305,8 @@ def test_adding_is_cheap_and_memory_constant() -> None:
     assert grown < 20_000
 
 
-def test_the_page_is_bounded_whatever_it_shows(tmp_path: Path) -> None:
-    """A thousand classes with long names of signs that have to be escaped, and pictures of noise."""
+def test_the_page_has_a_limited_size(tmp_path: Path) -> None:
+    """A thousand classes with long names that must be escaped, and pictures of noise."""
     path = tmp_path / ("'" * 200 + ".png")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
     labels = tuple("&" * 200 + str(number) for number in range(1_000))
@@ -312,7 +322,7 @@ def test_the_page_is_bounded_whatever_it_shows(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The words that begin a command of a headless browser; the scheme is 0 for dark, 1 for light."""
+    """The first words of the command that starts a headless browser."""
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("chromium is not installed")
@@ -325,8 +335,8 @@ def browse(*words: object) -> str:
     return subprocess.run([*map(str, words)], capture_output=True, check=True, timeout=120, text=True).stdout
 
 
-def test_a_browser_shows_it_in_light_and_dark(chromium: list[str], folder: Path, tmp_path: Path) -> None:
-    """The page is measured from outside, by a script in a page around it: it allows none itself."""
+def test_a_browser_shows_the_page_in_light_and_dark(chromium: list[str], folder: Path, tmp_path: Path) -> None:
+    """A script in a page around the report measures it, because the report allows no scripts."""
     paths = sorted(folder.rglob("*.png"))
     shown = page(*(read(str(path), (LABELS[0], 0.5), (LABELS[1], 0.3)) for path in paths), Prediction("x", (), HOSTILE))
     (tmp_path / "report.html").write_text(shown.html, "utf-8")
@@ -345,7 +355,7 @@ def test_a_browser_shows_it_in_light_and_dark(chromium: list[str], folder: Path,
     expected = f'{{"pictures":{len(shown.values("src", "img"))},"broken":0,"wide":390,"scripts":0}}'
     assert f"<pre>{expected}</pre>" in dom
     corners = []
-    for scheme in (0, 1):
+    for scheme in (0, 1):  # Chromium's numbers for dark and light
         picture = tmp_path / f"{scheme}.png"
         look = (f"--blink-settings=preferredColorScheme={scheme}", "--window-size=1200,900", f"--screenshot={picture}")
         browse(*chromium, *look, f"file://{tmp_path}/report.html")

@@ -1,4 +1,4 @@
-"""cifar10-infer is interrupted, resumed, refused and run in parallel: no row is lost, torn or there twice."""
+"""cifar10-infer is interrupted, resumed, refused and run in parallel: no row is lost, torn or duplicated."""
 
 import errno
 import io
@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,10 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cifar10_runtime import Classifier, Prediction, UsageError
-from cifar10_runtime.images import find as files
+from cifar10_runtime import Classifier, OutputError, Prediction, UsageError
+from cifar10_runtime.images.find import find
+from cifar10_runtime.results import parquet
+from cifar10_runtime.results.resume import RowSettings
 from cifar10_runtime.results.rows import Csv
-from cifar10_runtime.results.writer import OutputFile, to_stream
+from cifar10_runtime.results.stream import StreamWriter
+from cifar10_runtime.results.writer import Writer, result_writer
 from typing_extensions import Buffer
 
 from tests.helpers.command_line import CIFAR10_INFER, assert_fails_cleanly, infer
@@ -31,7 +35,7 @@ OK, FATAL, USAGE, SOME_FAILED = 0, 1, 2, 3
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 200 files, 6 of them damaged; those of its first subfolder are good."""
+    """A folder of 200 files, 6 of them damaged; the files in its first subfolder are good."""
     folder = tmp_path_factory.mktemp("images") / "all"
     write_images(folder, 200)
     return folder
@@ -44,23 +48,23 @@ def good(images: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The CSV file of all images."""
-    output = tmp_path_factory.mktemp("undisturbed") / "out.csv"
+def uninterrupted(images: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The CSV file that an uninterrupted run writes for all images."""
+    output = tmp_path_factory.mktemp("uninterrupted") / "out.csv"
     assert infer(images, *MODEL, "--output", output).returncode == SOME_FAILED
     return output.read_bytes()
 
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """A file that is not there yet, alone in its folder."""
+    """The path of a file that does not exist yet, in an empty folder."""
     folder = tmp_path / "results"
     folder.mkdir()
     return folder / "out.csv"
 
 
 def leave_partial(images: Path, output: Path, *words: object) -> Path:
-    """Rows of a run that stopped at the first damaged image, as it leaves them."""
+    """The partial file of a run that stopped at the first damaged image."""
     result = infer(images, *MODEL, "--output", output, "--batch-size", 4, "--strict", *words)
     assert result.returncode == FATAL, result.stderr
     (partial,) = output.parent.iterdir()
@@ -69,39 +73,39 @@ def leave_partial(images: Path, output: Path, *words: object) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file in ``folder``."""
+    """Names and contents of the files in ``folder``."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_interrupted_runs_end_with_the_same_bytes(tmp_path: Path) -> None:
-    """By signals, a removed folder, full disks, a reader that goes away; some several times."""
+def test_interrupted_and_resumed_runs_end_with_the_same_bytes(tmp_path: Path) -> None:
+    """Interrupted by signals, a removed folder, full disks and a reader that goes away; some runs several times."""
     print("\n".join(interrupt_all(tmp_path, files=600, times=1, seed=0)))
 
 
-def test_resume_begins_where_there_is_nothing_and_goes_on_where_there_is_something(
-    images: Path, output: Path, undisturbed: bytes
+def test_resume_starts_a_new_run_or_continues_an_interrupted_one(
+    images: Path, output: Path, uninterrupted: bytes
 ) -> None:
     words = (images, *MODEL, "--output", output)
     assert infer(*words, "--resume").returncode == SOME_FAILED
-    assert contents(output.parent) == {output.name: undisturbed}
+    assert contents(output.parent) == {output.name: uninterrupted}
     output.unlink()
     assert infer(*words, "--strict").returncode == FATAL
     result = infer(*words, "--resume", "--report", output.with_suffix(".html"))
     assert result.returncode == SOME_FAILED
-    assert "200 images, 6 failed" in result.stderr, "those of the first run are counted"
-    assert output.read_bytes() == undisturbed
+    assert "200 images, 6 failed" in result.stderr, "the images of the first run are counted, too"
+    assert output.read_bytes() == uninterrupted
     assert sorted(contents(output.parent)) == ["out.csv", "out.html"]
 
 
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        ([], "--resume goes on with it"),
-        (["--resume", "--top-k", "2"], "another model or other options"),
-        (["--resume", "--model", "tutorial"], "another model or other options"),
+        pytest.param([], "--resume continues it", id="neither --resume nor --overwrite"),
+        pytest.param(["--resume", "--top-k", "2"], "another model or other options", id="other options"),
+        pytest.param(["--resume", "--model", "tutorial"], "another model or other options", id="another model"),
     ],
 )
-def test_what_an_interrupted_run_left_is_not_touched_by_other_runs(
+def test_a_run_does_not_touch_the_partial_file_of_another_run(
     images: Path, output: Path, words: list[str], part: str
 ) -> None:
     leave_partial(images, output)
@@ -110,16 +114,16 @@ def test_what_an_interrupted_run_left_is_not_touched_by_other_runs(
     assert contents(output.parent) == before
 
 
-@pytest.mark.parametrize("resume", [[], ["--resume"]])
-def test_what_is_no_result_of_the_command_is_not_touched(good: list[Path], output: Path, resume: list[str]) -> None:
+@pytest.mark.parametrize("resume", [[], ["--resume"]], ids=["without --resume", "with --resume"])
+def test_a_file_with_other_content_is_not_replaced(good: list[Path], output: Path, resume: list[str]) -> None:
     output.write_text("precious")
     assert_fails_cleanly(infer(good[0], *MODEL, "--output", output, *resume), USAGE, "--overwrite replaces it")
     assert contents(output.parent) == {output.name: b"precious"}
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_a_complete_result_is_resumed_by_looking_at_it(images: Path, output: Path, suffix: str) -> None:
-    """The status is the same again, and a report can be made of it; other images are refused."""
+def test_resume_of_a_complete_result_reads_its_rows(images: Path, output: Path, suffix: str) -> None:
+    """The exit status is the same and the report shows all images; other images are refused."""
     output = output.with_suffix(suffix)
     words = (*MODEL, "--output", output, "--top-k", 2)
     assert infer(images, *words).returncode == SOME_FAILED
@@ -135,37 +139,39 @@ def test_a_complete_result_is_resumed_by_looking_at_it(images: Path, output: Pat
     assert output.read_bytes() == before
 
 
-def test_a_run_that_was_to_overwrite_can_be_resumed(images: Path, output: Path, undisturbed: bytes) -> None:
+def test_an_interrupted_run_with_overwrite_can_be_resumed(images: Path, output: Path, uninterrupted: bytes) -> None:
     output.write_text("old")
     words = (images, *MODEL, "--output", output)
     result = infer(*words, "--overwrite", "--strict", "--batch-size", 4)
     assert result.returncode == FATAL
-    assert "--resume --overwrite goes on" in result.stderr
+    assert "--resume --overwrite continues" in result.stderr
     assert output.read_text() == "old"
     assert_fails_cleanly(infer(*words, "--resume", "--batch-size", 4), USAGE, "--resume --overwrite")
     assert infer(*words, "--resume", "--overwrite", "--batch-size", 4).returncode == SOME_FAILED
-    assert contents(output.parent) == {output.name: undisturbed}
+    assert contents(output.parent) == {output.name: uninterrupted}
 
 
-def test_overwrite_replaces_results_and_what_was_left(images: Path, output: Path, undisturbed: bytes) -> None:
-    """A result, rows of the same command and of others; not those of a file with a longer name."""
+def test_overwrite_replaces_the_result_and_removes_partial_files(
+    images: Path, output: Path, uninterrupted: bytes
+) -> None:
+    """Partial files of the same result, whatever the options, but not the partial file of a longer name."""
     leave_partial(images, output, "--top-k", 2).with_suffix(".tmp").touch()
     other = output.with_name("out.csv.old.csv.01234567.partial")
     other.touch()
     output.write_text("old")
     assert infer(images, *MODEL, "--output", output, "--overwrite", "--strict").returncode == FATAL
-    assert output.read_text() == "old", "until there is a new one"
+    assert output.read_text() == "old", "until the new result is complete"
     assert infer(images, *MODEL, "--output", output, "--overwrite").returncode == SOME_FAILED
-    assert contents(output.parent) == {output.name: undisturbed, other.name: b""}
+    assert contents(output.parent) == {output.name: uninterrupted, other.name: b""}
 
 
 def test_resume_refuses_other_images(good: list[Path], output: Path, tmp_path: Path) -> None:
-    """One that is gone, one that came before the end; the rows stay for those who bring the images back."""
+    """A new image, a missing image. The rows stay, so that the run can continue once the images are back."""
     folder = tmp_path / "some"
     folder.mkdir()
     for number, path in enumerate(good[:12]):
         (folder / f"{number:02d}.png").hardlink_to(path)
-    (folder / "12.png").touch()  # where it stops
+    (folder / "12.png").touch()  # the run stops here
     leave_partial(folder, output)
     before = contents(output.parent)
     words = (folder, *MODEL, "--output", output, "--batch-size", 4, "--resume")
@@ -179,8 +185,8 @@ def test_resume_refuses_other_images(good: list[Path], output: Path, tmp_path: P
     assert infer(*words).returncode == SOME_FAILED
 
 
-def test_a_torn_row_is_written_anew(images: Path, output: Path) -> None:
-    """Wherever the rows were cut, and whatever follows."""
+def test_resume_replaces_a_torn_row(images: Path, output: Path) -> None:
+    """The partial file is empty, cut in the header, in the last row, in a quoted path, or followed by garbage."""
     whole = leave_partial(images, output)
     rows = whole.read_bytes()
     words = (images, *MODEL, "--output", output, "--batch-size", 4)
@@ -194,41 +200,42 @@ def test_a_torn_row_is_written_anew(images: Path, output: Path) -> None:
 
 
 class FullDisk(io.BytesIO):
-    """A file that takes ``room`` bytes, and no more."""
+    """A file that takes at most ``room`` bytes."""
 
     def __init__(self, room: int) -> None:
         super().__init__()
         self.room = room
 
     def write(self, content: Buffer) -> int:
-        """As much as there is room for."""
+        """Write as much as fits."""
         taken = bytes(content)[: self.room - self.tell()]
         if not taken:
             raise OSError(errno.ENOSPC, "No space left on device")
         return super().write(taken)
 
 
-def test_a_full_disk_has_whole_rows() -> None:
-    """Wherever it ends: what was written of the last row is taken back."""
+def test_a_full_disk_ends_with_a_whole_row() -> None:
+    """The writer removes the part of a row that did not fit, whatever the size of the disk."""
     predictions = [Prediction(f"{number}\n.png", (("cat", 0.5),)) for number in range(400)]
     rows = [Csv(1).row(prediction) for prediction in predictions]
 
     def fill(disk: FullDisk) -> None:
-        with to_stream(disk, Csv(1)) as destination:
+        with StreamWriter(disk, Csv(1), "disk") as writer:
             for prediction in predictions:
-                destination.add(prediction)
+                writer.add(prediction)
+            writer.commit()
 
     for room in range(40, len(b"".join(rows)), 37):
         disk = FullDisk(room)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(OutputError, match="disk cannot be written: No space left on device"):
             fill(disk)
         content = disk.getvalue().removeprefix(Csv(1).header())
         assert b"".join(rows).startswith(content)
         assert content == b"" or content.endswith(b"cat,0.5,\n")
 
 
-def test_what_stdout_had_before_stays(images: Path, tmp_path: Path) -> None:
-    """As in cifar10-infer ... >> rows.jsonl, on a disk that gets full at once or later: 500 bytes are there already."""
+def test_a_full_disk_keeps_what_a_file_had_before_rows_were_appended(images: Path, tmp_path: Path) -> None:
+    """cifar10-infer ... >> rows.jsonl, where the file has 500 bytes and the disk gets full at once or later."""
     target = tmp_path / "rows.jsonl"
     for blocks in (1, 9):
         target.write_bytes(b"#" * 499 + b"\n")
@@ -242,41 +249,52 @@ def test_what_stdout_had_before_stays(images: Path, tmp_path: Path) -> None:
         assert [Path(json.loads(row)["path"]).parent.name for row in rows] == ["part 0"] * len(rows)
 
 
-def test_a_file_is_written_by_one_at_a_time(output: Path) -> None:
-    """Neither with --resume nor with --overwrite, nor with other options, can there be two."""
+def writer_of(output: Path, device: str = "cpu", resume: bool = False, overwrite: bool = False) -> Writer:
+    """A writer of rows with one label, in batches of four; another device gives the rows another id."""
+    settings = RowSettings("0" * 64, ("cat",), device, False, 4, "white", 1 << 26, 1)
+    return result_writer(output, settings, resume, overwrite)
+
+
+def test_only_one_process_writes_a_file(output: Path) -> None:
+    """Neither --resume nor --overwrite nor other options let a second one in."""
     one = Prediction("a.png", (("cat", 0.5),))
-    others = [OutputFile(output, 1, identity, 4, resume, not resume) for identity in "ab" for resume in (True, False)]
-    late = OutputFile(output, 1, "a", 4)
-    with OutputFile(output, 1, "a", 4, overwrite=True).open() as (finished, rows):
-        assert not list(finished)
-        rows.add(one)
+    others = [writer_of(output, device, flag, not flag) for device in ("cpu", "cuda") for flag in (True, False)]
+    late = writer_of(output)
+    with writer_of(output, overwrite=True) as writer:
+        assert not list(writer.resume())
+        writer.add(one)
         for other in (*others[:2], others[3], late):
-            with pytest.raises(UsageError, match="being written by another process"), other.open():
+            with pytest.raises(UsageError, match="being written by another process"), other:
                 pass
+        writer.commit()
     assert output.read_bytes() == Csv(1).header() + Csv(1).row(one)
-    with pytest.raises(UsageError, match="exists"), late.open():
+    with pytest.raises(UsageError, match="exists"), late:
         pass
     assert contents(output.parent) == {output.name: Csv(1).header() + Csv(1).row(one)}
 
 
-def test_nobody_resumes_what_is_made_parquet(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partial_file_is_locked_until_the_parquet_file_is_complete(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = output.with_suffix(".parquet")
-    make_parquet = OutputFile._to_parquet
+    convert = parquet.from_json_lines
 
-    def disturbed(file: OutputFile) -> None:
-        with pytest.raises(UsageError, match="being written"), OutputFile(output, 1, "a", 4, resume=True).open():
+    def convert_while_another_run_resumes(source: Path, target: Path, top_k: int) -> None:
+        with pytest.raises(UsageError, match="being written"), writer_of(output, resume=True):
             pass
-        make_parquet(file)
+        convert(source, target, top_k)
 
-    monkeypatch.setattr(OutputFile, "_to_parquet", disturbed)
-    with OutputFile(output, 1, "a", 4).open() as (_, rows):
-        rows.add(Prediction("a.png", (("cat", 0.5),)))
+    monkeypatch.setattr(parquet, "from_json_lines", convert_while_another_run_resumes)
+    with writer_of(output) as writer:
+        assert not list(writer.resume())
+        writer.add(Prediction("a.png", (("cat", 0.5),)))
+        writer.commit()
     assert list(output.parent.iterdir()) == [output]
 
 
 @contextmanager
 def waiting(good: list[Path], output: Path, before: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
-    """A run that has written some rows and waits for more paths on stdin."""
+    """A run that has written some rows and is waiting for more paths on stdin."""
     words = ("--files-from", "-", *MODEL, "--batch-size", 1, "--output", output)
     process = start(*words, before=before, stdin=subprocess.PIPE)
     assert process.stdin is not None
@@ -287,7 +305,7 @@ def waiting(good: list[Path], output: Path, before: Sequence[str] = ()) -> Itera
     yield process
 
 
-def test_the_second_of_two_processes_is_refused(good: list[Path], output: Path) -> None:
+def test_a_second_process_that_writes_the_same_file_is_refused(good: list[Path], output: Path) -> None:
     with waiting(good, output) as process:
         for words in (["--resume"], ["--overwrite"], ["--overwrite", "--top-k", 2]):
             second = infer(good[0], *MODEL, "--batch-size", 1, "--output", output, *words)
@@ -296,8 +314,8 @@ def test_the_second_of_two_processes_is_refused(good: list[Path], output: Path) 
     assert len(rows_of(output.read_bytes(), ".csv")) == 1 + len(good)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_run_that_waits_with_all_its_rows(good: list[Path], output: Path, number: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_to_a_waiting_run_keeps_all_its_rows(good: list[Path], output: Path, number: int) -> None:
     with waiting(good, output) as process:
         process.send_signal(number)
         process.wait()
@@ -308,15 +326,15 @@ def test_a_signal_ends_a_run_that_waits_with_all_its_rows(good: list[Path], outp
 
 
 def test_ignored_signals_stay_ignored(good: list[Path], output: Path) -> None:
-    """As nohup and a shell's background jobs want it."""
+    """Nohup ignores SIGHUP for the command, a shell ignores SIGINT for a background job."""
     with waiting(good, output, before=("sh", "-c", 'trap "" HUP INT; exec "$0" "$@"')) as process:
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGINT)
     assert end(process)[0] == OK
 
 
-def test_an_early_interrupt_is_quiet(images: Path) -> None:
-    """While libraries are imported and the model is loaded, too."""
+def test_an_interrupt_during_startup_prints_no_traceback(images: Path) -> None:
+    """Libraries are being imported, or the model is being loaded."""
     for moment in range(10):
         process = start(images, *MODEL)
         with suppress(subprocess.TimeoutExpired):
@@ -325,36 +343,48 @@ def test_an_early_interrupt_is_quiet(images: Path) -> None:
         assert end(process)[0] in (128 + signal.SIGINT, SOME_FAILED)
 
 
-def test_an_interrupt_does_not_wait_for_a_large_batch(good: list[Path], tmp_path: Path) -> None:
-    """Of 5,000 images in ten views, which take a minute."""
+def test_an_interrupt_ends_the_command_in_the_middle_of_a_large_batch(good: list[Path], tmp_path: Path) -> None:
+    """A batch of 5,000 images in ten-crop takes a minute; its last file, a pipe, tells when the others are decoded."""
+    pipe = tmp_path / "last.png"
+    os.mkfifo(pipe)
     paths = tmp_path / "paths"
-    paths.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in good[:100] * 50))
+    paths.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in [*good[:100] * 50, pipe][1:]))
     process = start("--files-from", paths, "--model", "views10", "--batch-size", 5000)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(2)
+    wait_for_reader(pipe, process)
     begin = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert end(process)[0] == 128 + signal.SIGINT
     assert time.monotonic() - begin < 2
 
 
-def test_strict_and_max_failures(images: Path, output: Path, undisturbed: bytes) -> None:
-    """Rows before the failure that was one too many are kept; so many failures as are allowed are no error."""
+def wait_for_reader(pipe: Path, process: subprocess.Popen[bytes]) -> None:
+    """Return as soon as ``process`` has opened ``pipe``."""
+    opened = threading.Thread(target=lambda: open(pipe, "wb").close(), daemon=True)  # blocks until there is a reader
+    opened.start()
+    while opened.is_alive():
+        assert process.poll() is None, "the process ended early"
+        opened.join(0.05)
+
+
+def test_strict_and_max_failures_limit_the_failures(images: Path, output: Path, uninterrupted: bytes) -> None:
+    """The rows before the failure that exceeds the limit are kept; a run within the limit completes."""
     words = (images, *MODEL, "--output", output)
     assert_fails_cleanly(infer(*words, "--strict"), FATAL, "00119", "--strict")
     assert_fails_cleanly(infer(*words, "--resume", "--max-failures", 5), FATAL, "--max-failures 5")
     (partial,) = output.parent.iterdir()
-    assert undisturbed.startswith(partial.read_bytes())
+    assert uninterrupted.startswith(partial.read_bytes())
     assert [bool(row[3]) for row in rows_of(partial.read_bytes(), ".csv")[1:]].count(True) == 5
     result = infer(*words, "--resume", "--max-failures", 6)
     assert result.returncode == SOME_FAILED, result.stderr
-    assert output.read_bytes() == undisturbed
+    assert output.read_bytes() == uninterrupted
 
 
 @pytest.mark.parametrize("source", ["file", "stdin"])
-@pytest.mark.parametrize("separator", [b"\n", b"\r\n", b"\0"])
-def test_files_from_lists(good: list[Path], tmp_path: Path, separator: bytes, source: str) -> None:
-    """Names of any characters but those that separate them; the last separator may be missing; some files are gone."""
+@pytest.mark.parametrize("separator", [b"\n", b"\r\n", b"\0"], ids=["LF", "CRLF", "NUL"])
+def test_files_from_reads_a_list_from_a_file_or_stdin(
+    good: list[Path], tmp_path: Path, separator: bytes, source: str
+) -> None:
+    """Names may have all characters except the separator; the last separator may be missing; one file is missing."""
     names = [os.fsencode(path) for path in good[:20]] + [b"gone.png"]
     if separator != b"\0":
         names = [name for name in names if b"\n" not in name and b"\r" not in name]
@@ -369,13 +399,13 @@ def test_files_from_lists(good: list[Path], tmp_path: Path, separator: bytes, so
     assert [row[0] for row in rows if row[3]] == ["gone.png"]
 
 
-def test_what_vanishes_while_it_is_read_is_a_row_with_an_error(good: list[Path], tmp_path: Path) -> None:
-    """A file after its folder was read, a folder before; the others have their answers."""
+def test_a_vanished_file_or_folder_gives_a_row_with_an_error(good: list[Path], tmp_path: Path) -> None:
+    """A file vanishes after its folder was read, a folder before it is read; the other images are classified."""
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
         for number in range(3):
             (tmp_path / name / f"{number}.png").hardlink_to(good[number])
-    paths = files.find([str(tmp_path / "first"), str(tmp_path / "second")])
+    paths = find([str(tmp_path / "first"), str(tmp_path / "second")])
     first = next(paths)
     (tmp_path / "first" / "1.png").unlink()
     shutil.rmtree(tmp_path / "second")
@@ -393,18 +423,20 @@ def test_what_vanishes_while_it_is_read_is_a_row_with_an_error(good: list[Path],
 @pytest.mark.parametrize(
     ("words", "status"),
     [
-        (["{image}", "--output", "{output}"], OK),
-        (["{image}"], USAGE),
-        (["{image}", "--output", "-"], USAGE),
-        (["--files-from", "-", "--output", "{output}"], USAGE),
-        (["{image}", "--unknown"], USAGE),
-        (["{image}", "--model", "nothing", "--output", "{output}"], FATAL),
-        (["--help"], OK),
-        (["doctor"], OK),
+        pytest.param(["{image}", "--output", "{output}"], OK, id="output to a file"),
+        pytest.param(["{image}"], USAGE, id="table to stdout"),
+        pytest.param(["{image}", "--output", "-"], USAGE, id="CSV to stdout"),
+        pytest.param(["--files-from", "-", "--output", "{output}"], USAGE, id="paths from stdin"),
+        pytest.param(["{image}", "--unknown"], USAGE, id="unknown option"),
+        pytest.param(["{image}", "--model", "nothing", "--output", "{output}"], FATAL, id="missing model"),
+        pytest.param(["--help"], OK, id="help"),
+        pytest.param(["doctor"], OK, id="doctor"),
     ],
 )
-def test_closed_standard_streams(good: list[Path], output: Path, words: list[str], status: int) -> None:
-    """Nobody can read a message: the status tells, and no file of ours takes the place of a stream."""
+def test_the_exit_status_is_right_when_the_standard_streams_are_closed(
+    good: list[Path], output: Path, words: list[str], status: int
+) -> None:
+    """Nobody can read a message, and no file that the command opens takes the place of a stream."""
     words = [word.format(image=good[0], output=output) for word in words]
     command = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', str(CIFAR10_INFER), *words]
     assert subprocess.run(command, check=False).returncode == status
@@ -414,8 +446,8 @@ def test_closed_standard_streams(good: list[Path], output: Path, words: list[str
         assert not list(output.parent.iterdir())
 
 
-def test_a_forked_child_is_told_to_make_its_own_classifier(good: list[Path]) -> None:
-    """Instead of waiting for threads that it does not have."""
+def test_a_classifier_in_a_forked_child_is_an_error(good: list[Path]) -> None:
+    """The child must not wait for threads that only its parent has."""
     with Classifier("int8", device="cpu") as classifier:
         before = list(classifier.classify(good[:70]))
         begun = classifier.classify(good, batch_size=1)
@@ -440,10 +472,12 @@ def test_a_forked_child_is_told_to_make_its_own_classifier(good: list[Path]) -> 
         assert list(classifier.classify(good[:70])) == before
 
 
-@pytest.mark.parametrize("count", [2, 8])
-def test_processes_at_once_in_one_folder(images: Path, output: Path, undisturbed: bytes, count: int) -> None:
-    """Their files are what one process alone writes."""
+@pytest.mark.parametrize("count", [2, 8], ids=["two processes", "eight processes"])
+def test_concurrent_processes_in_one_folder_do_not_disturb_each_other(
+    images: Path, output: Path, uninterrupted: bytes, count: int
+) -> None:
+    """Each process writes the same file as a single one."""
     names = [output.with_name(f"{number}.csv") for number in range(count)]
     for process in [start(images, *MODEL, "--output", name) for name in names]:
         assert end(process)[0] == SOME_FAILED
-    assert contents(output.parent) == {name.name: undisturbed for name in names}
+    assert contents(output.parent) == {name.name: uninterrupted for name in names}

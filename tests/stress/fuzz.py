@@ -241,7 +241,7 @@ class Files:
                 metadata["hyperparameters"] = json.dumps(random.choice((recipe, recipe, random.choice(strange))))
             case _:
                 metadata[key] = mutate(metadata[key].encode(), b"", random).decode(errors="replace")
-        metadata["sha256"] = checkpoint._digest(tensors, metadata)
+        metadata["sha256"] = checkpoint.digest(tensors, metadata)
         with replaced(self.trained.path, safetensors.torch.save(tensors, metadata)):
             self.evaluate()
 

@@ -1,9 +1,9 @@
-"""Interrupt cifar10-infer at random moments, in every way there is, and compare what --resume makes of the rest.
+"""Interrupt cifar10-infer at random moments in many ways, and compare the result of --resume with an uninterrupted run.
 
     python tests/stress/interrupt_inference.py --files 5000 --times 20 --seed 0
 
-Whatever was interrupted, however often: what is left are the first rows of an undisturbed run, and the result in the
-end has the same bytes.
+After each interruption, the partial file has the first rows of an uninterrupted run. In the end, the result has the
+same bytes as the result of that run.
 """
 
 import csv
@@ -28,23 +28,23 @@ import tyro
 from PIL import Image
 
 NAMES = ("plain", 'comma, "quoted"', "line\nbreak", "carriage\rreturn", "é ✓", "not utf-8 \udcff")
-"""What the names of the images have in them."""
+"""Parts of the names of the images."""
 COMPLETE = (0, 3)
-"""Exit status of a run that came to its end."""
+"""Exit statuses of a run that was not interrupted."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Prove that a run which is interrupted and resumed ends with the same bytes."""
+    """Prove that a run that is interrupted and resumed ends with the same bytes."""
 
     files: int = 5000
     times: int = 20
-    """Interruptions of each kind."""
+    """Number of interruptions of each kind."""
     seed: int = 0
 
 
 def write_images(folder: Path, count: int, seed: int = 0) -> None:
-    """PNG files of random pixels in subfolders, every 40th cut off, every 100th empty."""
+    """Write PNG files of random pixels in subfolders; every 40th is truncated, every 100th empty."""
     for number in range(count):
         path = folder / f"part {number % 7}" / f"{number:05d} {NAMES[number % len(NAMES)]}.png"
         write_pixels(path, seed + number)
@@ -55,7 +55,7 @@ def write_images(folder: Path, count: int, seed: int = 0) -> None:
 
 
 def write_pixels(path: Path, seed: int) -> None:
-    """An image of random pixels."""
+    """Write an image of random pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
 
@@ -63,7 +63,7 @@ def write_pixels(path: Path, seed: int) -> None:
 _START = """
 import os
 from cifar10_runtime.cli import main, signals
-signals.on_signals(signals.stop_at_once)  # as main does it first; an earlier signal hits Python, not the command
+signals.on_signals(signals.stop_at_once)  # the first thing that main does; an earlier signal would hit Python itself
 os.write(2, b"started\\n")
 main.main()
 """
@@ -75,8 +75,8 @@ def start(
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
-    """``cifar10-infer WORDS...``, from the moment at which it has control."""
-    before = before or ("env", "--default-signal=HUP")  # which is ignored where the tests run under nohup
+    """Start ``cifar10-infer WORDS...`` and return when it handles signals itself."""
+    before = before or ("env", "--default-signal=HUP")  # if the tests run under nohup, SIGHUP is ignored
     command = [*before, sys.executable, "-c", _START, *map(str, words)]
     process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, bufsize=0)
     assert process.stderr is not None
@@ -85,7 +85,7 @@ def start(
 
 
 def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
-    """Status and stdout of a process that ends with a few lines on stderr."""
+    """Wait for a process that prints at most three lines on stderr; return its exit status and stdout."""
     stdout, stderr = process.communicate(timeout=300)
     assert b"Traceback" not in stderr, stderr.decode(errors="replace")
     assert stderr.count(b"\n") <= 3, stderr.decode(errors="replace")
@@ -93,22 +93,23 @@ def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
 
 
 def rows_of(content: bytes, suffix: str) -> list[list[str]]:
-    """Rows of CSV or JSON lines, read by other means than those of the command."""
+    """The rows of CSV or JSON lines, read without the code of the command."""
     text = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
     return list(csv.reader(text)) if suffix == ".csv" else [[line] for line in text]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is interrupted, and what comes of it undisturbed."""
+    """A command to interrupt, and its output when it is not interrupted."""
 
     images: Path
     output: Path
     rows: bytes
-    """As they grow in the .partial file."""
+    """The whole content of the partial file."""
     result: bytes
+    """The content of the result file."""
     seconds: float
-    """From start to end."""
+    """Duration of the run."""
 
     @property
     def words(self) -> tuple[object, ...]:
@@ -116,7 +117,7 @@ class Run:
         return (self.images, "--model", "int8", "--output", self.output, "--resume")
 
     def assert_first_rows(self, content: bytes, may_be_torn: bool = False) -> None:
-        """``content`` is where the undisturbed rows begin, and ends where one of them ends."""
+        """Assert that ``content`` is the first rows of the uninterrupted run, and ends with a whole row."""
         assert self.rows.startswith(content)
         if not may_be_torn:
             suffix = ".csv" if self.output.suffix == ".csv" else ".jsonl"
@@ -125,8 +126,8 @@ class Run:
             assert content[-1:] in (b"", b"\n")
 
     def check(self, kind: str, status: int) -> str:
-        """The result is there and right, or the rows so far are; says which."""
-        killed = status == -signal.SIGKILL  # even in the middle of a write
+        """Assert that the result, or else the partial file, is right; return which of them exists."""
+        killed = status == -signal.SIGKILL  # SIGKILL can hit in the middle of a write
         if self.output.exists():
             assert self.output.read_bytes() == self.result
             assert status != 1
@@ -141,7 +142,7 @@ class Run:
         return f"{kind}: {len(content) / len(self.rows):.0%} written"
 
     def finish(self) -> None:
-        """--resume makes the undisturbed result of what there is, and nothing else stays."""
+        """Resume the run if necessary; assert that only the right result exists; remove it."""
         if not self.output.exists():
             self.output.parent.mkdir(exist_ok=True)
             status, _ = end(start(*self.words))
@@ -152,8 +153,8 @@ class Run:
         self.output.parent.mkdir()
 
 
-def undisturbed(images: Path, output: Path) -> Run:
-    """A run that is left alone; the first of two fills the caches and has the rows of Parquet, JSON lines."""
+def uninterrupted(images: Path, output: Path) -> Run:
+    """Run the command twice: first to fill caches and to get the rows of a Parquet file, then to measure its time."""
     lines = output.with_suffix(".jsonl" if output.suffix == ".parquet" else output.suffix)
     seconds = 0.0
     contents = []
@@ -169,13 +170,13 @@ def undisturbed(images: Path, output: Path) -> Run:
 
 
 def wait(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """For the end of the process, but not longer than that."""
+    """Wait until the process ends, for at most ``seconds``."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
 
 
 def by_signal(number: int) -> Callable[[Run, random.Random], int]:
-    """Interrupt a run by a signal."""
+    """A function that interrupts a run by a signal and returns its exit status."""
 
     def interrupt(run: Run, chance: random.Random) -> int:
         process = start(*run.words)
@@ -189,21 +190,21 @@ def by_signal(number: int) -> Callable[[Run, random.Random], int]:
 
 
 def by_removed_folder(run: Run, chance: random.Random) -> int:
-    """Remove the folder of the output; it may be there again before the run ends."""
+    """Remove the folder of the output; half of the times, create it again before the run ends."""
     process = start(*run.words)
     wait(process, chance.uniform(0, run.seconds))
-    while run.output.parent.exists():  # which the run may write to meanwhile
+    while run.output.parent.exists():  # the run may be writing to it
         shutil.rmtree(run.output.parent, ignore_errors=True)
     if chance.random() < 0.5:
         run.output.parent.mkdir()
     status, _ = end(process)
     assert status in (1, 2, *COMPLETE)
     run.output.parent.mkdir(exist_ok=True)
-    return 1 if status in COMPLETE and not run.output.exists() else status  # removed after the end
+    return 1 if status in COMPLETE and not run.output.exists() else status  # removed after the end of the run
 
 
 def by_full_disk(run: Run, chance: random.Random) -> int:
-    """Leave room for a part of the rows, or for all of them and a part of the Parquet file."""
+    """Leave room on the disk for a part of the rows, or for all rows and a part of the Parquet file."""
     disk = run.output.parent.parent
     used = sum(path.stat().st_size for path in run.output.parent.iterdir())
     most = len(run.rows) + (len(run.result) if run.output.suffix == ".parquet" else 0)
@@ -215,7 +216,7 @@ def by_full_disk(run: Run, chance: random.Random) -> int:
 
 
 def by_size_limit(run: Run, chance: random.Random) -> int:
-    """Allow files of a part of the size, in blocks of 512 bytes, of which few end where a row ends."""
+    """Limit the size of files; the limits are multiples of 512 bytes, and few of them fall at the end of a row."""
     blocks = chance.randint(0, len(run.rows) // 512)
     limit = ("sh", "-c", 'ulimit -f "$0" && exec "$@"', str(blocks))
     status, _ = end(start(*run.words, before=limit))
@@ -229,17 +230,17 @@ KINDS: dict[str, Callable[[Run, random.Random], int]] = {
     "size limit": by_size_limit,
     "disk full": by_full_disk,
 }
-"""Ways to interrupt a run that writes a file."""
+"""Functions that interrupt a run that writes a file, and return its exit status."""
 
 
 def close_stdout(run: Run, chance: random.Random) -> str:
-    """A reader of stdout that goes away has got whole rows."""
+    """Close the pipe from stdout; assert that the reader has got whole rows."""
     process = start(*run.words[:-2], "-", stdout=subprocess.PIPE)
     assert process.stdout is not None
     until = time.monotonic() + chance.uniform(0, run.seconds)
     content = b""
     while select.select([process.stdout], [], [], max(0, until - time.monotonic()))[0]:
-        more = os.read(process.stdout.fileno(), 1 << 20)  # all that is in the pipe
+        more = os.read(process.stdout.fileno(), 1 << 20)  # everything in the pipe
         content += more
         if not more or time.monotonic() > until:
             break
@@ -251,7 +252,7 @@ def close_stdout(run: Run, chance: random.Random) -> str:
 
 
 def signal_to_stdout(run: Run, chance: random.Random) -> str:
-    """A signal leaves whole rows on stdout, even if nobody has read any before."""
+    """Send a signal; assert that whole rows are on stdout, even if nobody has read any before."""
     number = chance.choice([signal.SIGINT, signal.SIGTERM])
     process = start(*run.words[:-2], "-", stdout=subprocess.PIPE)
     wait(process, chance.uniform(0, run.seconds))
@@ -269,7 +270,7 @@ def resize(disk: Path, size: str) -> None:
 
 @contextmanager
 def mounted(disk: Path) -> Iterator[bool]:
-    """A file system in memory at ``disk``, where this process may mount one; says whether it may."""
+    """Mount a file system in memory at ``disk``; yield whether this process is allowed to."""
     disk.mkdir()
     try:
         done = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True, check=False)
@@ -284,20 +285,20 @@ def mounted(disk: Path) -> Iterator[bool]:
 
 
 def interrupt_all(folder: Path, files: int, times: int, seed: int) -> list[str]:
-    """Raise AssertionError unless each interruption leaves whole rows and all runs end alike; says what was hit."""
+    """Assert that each interruption leaves whole rows and each run ends with the same bytes; return a line for each."""
     chance = random.Random(seed)
     write_images(folder / "images", files, seed)
     with mounted(folder / "disk") as can_be_full:
         output = folder / "disk" / "out"
         output.mkdir()
-        runs = [undisturbed(folder / "images", output / f"rows.{suffix}") for suffix in ("csv", "jsonl", "parquet")]
+        runs = [uninterrupted(folder / "images", output / f"rows.{suffix}") for suffix in ("csv", "jsonl", "parquet")]
         kinds = [kind for kind in KINDS if can_be_full or kind != "disk full"] * times
         chance.shuffle(kinds)
-        said = [] if can_be_full else ["disk full: skipped, for no file system can be mounted here"]
+        said = [] if can_be_full else ["disk full: skipped, because no file system can be mounted here"]
         run = runs[0]
         for kind in kinds:
             said.append(f"{run.output.suffix} {run.check(kind, KINDS[kind](run, chance))}")
-            if run.output.exists() or chance.random() < 0.5:  # else it is interrupted once more
+            if run.output.exists() or chance.random() < 0.5:  # otherwise the run is interrupted again
                 run.finish()
                 run = chance.choice(runs)
         run.finish()
@@ -307,13 +308,13 @@ def interrupt_all(folder: Path, files: int, times: int, seed: int) -> list[str]:
 
 
 def main(options: Options) -> None:
-    """Interrupt and say what was hit."""
+    """Interrupt runs and print what happened."""
     with tempfile.TemporaryDirectory() as folder:
         said = interrupt_all(Path(folder), options.files, options.times, options.seed)
     print("\n".join(said))
     kinds = Counter(line.rpartition(":")[0].partition(" ")[2] or line for line in said)
     hits = sum("written" in line and not line.endswith((" 0% written", "100% written")) for line in said)
-    print(f"{len(said)} interruptions, {hits} of them half-way: all ended with the same bytes; {dict(kinds)}")
+    print(f"{len(said)} interruptions, {hits} of them half-way: all runs ended with the same bytes; {dict(kinds)}")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def actors(driver: int) -> list[int]:
     return [
         int(process.name)
         for process in Path("/proc").glob("[0-9]*")
-        if b"_Worker" in read(process / "cmdline") and driver in ancestors(int(process.name))
+        if b"PartitionWorker" in read(process / "cmdline") and driver in ancestors(int(process.name))
     ]
 
 

@@ -1,9 +1,9 @@
-"""Classify very many files and prove that neither memory nor throughput depends on how many there were before.
+"""Classify very many files and prove that memory and throughput do not depend on their number.
 
     python tests/stress/soak.py --files 200000
 
-The files are hard links to 1,000 PNG files. Exits with 1 where all of them take more than 1.1 times the memory of a
-tenth of them, or where the last three tenths are classified at less than 0.95 times the speed of the first three.
+The files are hard links to 1,000 PNG files. The exit status is 1 if all files take more than 1.1 times the memory of a
+tenth of the files, or if the throughput in the last three tenths is below 0.95 times that in the first three tenths.
 """
 
 import io
@@ -23,37 +23,37 @@ import tyro
 from tests.helpers.command_line import CIFAR10_INFER
 from tests.stress.interrupt_inference import write_pixels
 
-DIFFERENT, A_FOLDER = 1000, 2000
-"""Files with other content than all others; files in a folder."""
-MOST_MEMORY, LEAST_SPEED = 1.1, 0.95
-_SECONDS_A_SAMPLE = 0.2
+DIFFERENT_FILES = 1000
+FILES_PER_FOLDER = 2000
+MAX_MEMORY_RATIO, MIN_SPEED_RATIO = 1.1, 0.95
+_SECONDS_PER_SAMPLE = 0.2
 
 
 @dataclass(frozen=True)
 class Options:
-    """Prove that memory and throughput are constant."""
+    """Prove that memory and throughput do not depend on the number of files."""
 
     files: int = 200_000
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What was seen of a run."""
+    """Measurements of one run."""
 
     peak: int
-    """KiB of memory at most."""
+    """Peak memory in KiB."""
     resident: list[int]
-    """KiB of memory, each 0.2 s."""
+    """Memory in KiB, every 0.2 s."""
     progress: list[tuple[float, int]]
-    """Seconds and rows; from the first row to the last."""
+    """(time in seconds, rows written so far), from the first row to the last."""
 
     def speed(self, begin: float, end: float) -> float:
-        """Rows a second between two shares of all rows."""
+        """Rows per second between two shares of all rows, 0 to 1."""
         rows = self.progress[-1][1]
         return (end - begin) * rows / (self._seconds(end * rows) - self._seconds(begin * rows))
 
     def _seconds(self, rows: float) -> float:
-        """When there were so many rows, between two samples."""
+        """The time at which ``rows`` were written, interpolated between samples."""
         for (before, fewer), (after, more) in pairwise(self.progress):
             if fewer <= rows <= more and more > fewer:
                 return before + (after - before) * (rows - fewer) / (more - fewer)
@@ -61,19 +61,19 @@ class Samples:
 
 
 def link_files(folder: Path, count: int) -> None:
-    """``count`` files in subfolders of 2,000."""
-    originals = [folder / "originals" / f"{number}.png" for number in range(DIFFERENT)]
+    """Create ``count`` files in subfolders of 2,000 files."""
+    originals = [folder / "originals" / f"{number}.png" for number in range(DIFFERENT_FILES)]
     for number, path in enumerate(originals):
         write_pixels(path, number)
     for number in range(count):
-        path = folder / "all" / f"{number // A_FOLDER:05d}" / f"{number:07d}.png"
-        if number % A_FOLDER == 0:
+        path = folder / "all" / f"{number // FILES_PER_FOLDER:05d}" / f"{number:07d}.png"
+        if number % FILES_PER_FOLDER == 0:
             path.parent.mkdir(parents=True)
-        path.hardlink_to(originals[number % DIFFERENT])
+        path.hardlink_to(originals[number % DIFFERENT_FILES])
 
 
 def sample(folders: list[Path], output: Path) -> Samples:
-    """Run the command and watch its memory and its rows."""
+    """Run the command and measure its memory and its rows."""
     command = [str(CIFAR10_INFER), *map(str, folders), "--output", str(output)]
     peak, resident, progress = 0, [], []
     with subprocess.Popen(command) as process, ExitStack() as files:
@@ -81,7 +81,7 @@ def sample(folders: list[Path], output: Path) -> Samples:
         rows = 0
         while process.poll() is None:
             status = Path(f"/proc/{process.pid}/status").read_text()
-            if sizes := dict(re.findall(r"(VmHWM|VmRSS):\s+(\d+)", status)):  # there are none once it has ended
+            if sizes := dict(re.findall(r"(VmHWM|VmRSS):\s+(\d+)", status)):  # a process that has ended has no sizes
                 peak = int(sizes["VmHWM"])
                 resident.append(int(sizes["VmRSS"]))
             if not rows:
@@ -90,13 +90,13 @@ def sample(folders: list[Path], output: Path) -> Samples:
             rows += partial.read().count(b"\n")
             if rows > 1:
                 progress.append((time.perf_counter(), rows))
-            time.sleep(_SECONDS_A_SAMPLE)
+            time.sleep(_SECONDS_PER_SAMPLE)
     assert process.returncode == 0
     return Samples(peak, resident, progress)
 
 
 def main(options: Options) -> int:
-    """Run with a tenth of the files, then with all; returns the exit status."""
+    """Run with a tenth of the files, then with all; return the exit status."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         link_files(folder, options.files)
@@ -105,16 +105,18 @@ def main(options: Options) -> int:
         few = sample(folders[: len(folders) // 10], folder / "results" / "few.csv")
         many = sample(folders, folder / "results" / "many.csv")
     memory = many.peak / few.peak
-    first, last = many.speed(0, 0.3), many.speed(0.7, 1)
-    steady = [max(many.resident[start:]) for start in (0, len(many.resident) // 2)]
+    first, last, whole = many.speed(0, 0.3), many.speed(0.7, 1), many.speed(0, 1)
+    speed = last / first
+    resident = [max(many.resident[start:]) for start in (0, len(many.resident) // 2)]
     print(
         f"peak memory: {few.peak >> 10} MiB for {options.files // 10} files, {many.peak >> 10} MiB for {options.files}"
     )
-    print(f"resident, greatest: {steady[0] >> 10} MiB, in the second half {steady[1] >> 10} MiB")
-    whole = many.speed(0, 1)
-    print(f"images/s: {first:.0f} in the first three tenths, {last:.0f} in the last three, {whole:.0f} on the whole")
-    print(f"memory {memory:.3f}x (at most {MOST_MEMORY}x), throughput {last / first:.3f}x (at least {LEAST_SPEED}x)")
-    return int(memory > MOST_MEMORY or last / first < LEAST_SPEED)
+    print(f"largest resident memory: {resident[0] >> 10} MiB, in the second half {resident[1] >> 10} MiB")
+    print(f"images/s: {first:.0f} in the first three tenths, {last:.0f} in the last three, {whole:.0f} in all")
+    print(
+        f"memory ratio: {memory:.3f}, at most {MAX_MEMORY_RATIO}; speed ratio: {speed:.3f}, at least {MIN_SPEED_RATIO}"
+    )
+    return int(memory > MAX_MEMORY_RATIO or speed < MIN_SPEED_RATIO)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from cifar10_zoo.data.batches import TrainingBatches
 from cifar10_zoo.errors import CheckpointError
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.loss import losses
-from cifar10_zoo.training.run_control import alone_in
+from cifar10_zoo.training.run_control import run_lock
 from cifar10_zoo.training.state import TrainingState
 from tests.helpers.command_line import ROOT
 from tests.helpers.golden_reference import Reference, assert_matches, tf_name, to_tf
@@ -140,7 +140,7 @@ def test_a_killed_process_ends_the_job_and_the_job_resumes(synthetic_dir: Path, 
 
 
 def test_a_folder_in_use_is_refused_by_all(synthetic_dir: Path, tmp_path: Path) -> None:
-    with alone_in(tmp_path):
+    with run_lock(tmp_path):
         result = run(command(synthetic_dir, tmp_path, 1))
     assert result.returncode != 0
     assert "rank1]: Traceback" not in result.stderr

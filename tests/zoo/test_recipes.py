@@ -24,9 +24,11 @@ from cifar10_zoo.network.whitening import FILTERS, whitening_filters
 from cifar10_zoo.recipes import MODERN, TUTORIAL, named_in
 from cifar10_zoo.tracking import history
 from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training.inference import predict_ten_crop
 from cifar10_zoo.training.schedule import last_step, learning_rate
 from cifar10_zoo.training.state import TrainingState
 from tests.helpers.command_line import ROOT, run, zoo
+from tests.helpers.small_data import write_small_data
 
 SHORT = replace(MODERN, batch_size=32, epochs=0.02)  # 31 steps
 
@@ -191,17 +193,21 @@ def test_without_a_compiler_it_says_so(synthetic_dir: Path, tmp_path: Path, monk
 
 
 def test_ten_views_are_evaluated(
-    synthetic_dir: Path, modern_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    synthetic_dir: Path,
+    modern_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The average of the probabilities; printed, and kept from the evaluations that choose the best checkpoint."""
-    test = dataset.load(synthetic_dir, "test")
-    few = replace(test, images=test.images[:40], labels=test.labels[:40])
-    monkeypatch.setattr(evaluate.Options, "load", lambda *_: few)
-    evaluate.evaluate(evaluate.Options(checkpoint_dir=modern_dir, views=10, run_once=True, device="cpu"))
+    write_small_data(synthetic_dir, tmp_path, 40, monkeypatch)
+    few = dataset.load(tmp_path, "test")
+    chosen = evaluate.Options(data_dir=tmp_path, checkpoint_dir=modern_dir, views=10, run_once=True, device="cpu")
+    evaluate.evaluate(chosen)
     model = checkpoint.read_newest(modern_dir).ema_model()
     with torch.no_grad():
         scores = sum(model(view).softmax(dim=1) for view in ten_crop(few.images)) / 10
-    torch.testing.assert_close(evaluate.predict_views(model, few.images), scores)
+    torch.testing.assert_close(predict_ten_crop(model, few.images), scores)
     exact = float((scores.argmax(dim=1) == few.labels).double().mean())
     assert f"precision @ 1 = {exact:.3f}" in capsys.readouterr().out
     assert history.evaluations(modern_dir) == []

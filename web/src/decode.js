@@ -4,13 +4,18 @@ import { middleSquare, resize } from "./pixels.js";
 
 const AS_STORED = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
 
-const canvas = new OffscreenCanvas(1, 1); // one for all files, because canvases of large photos would wait for garbage collection
-const context = canvas.getContext("2d", { willReadFrequently: true }); // in memory, because a GPU rounds differently
+// One canvas for all images, because a canvas per photo would keep its memory until garbage collection.
+const canvas = new OffscreenCanvas(1, 1);
+// willReadFrequently keeps the pixels in main memory, because GPUs round differently.
+const context = canvas.getContext("2d", { willReadFrequently: true });
 
-/** Returns RGB [size, size, 3] of an image file: the center square of the first frame, rotated upright, on white. */
+/**
+ * Returns RGB [size, size, 3] of an image file: the middle square of the first frame, turned upright, on white.
+ * Throws an Error with a message for the user if the browser cannot decode the file.
+ */
 export async function decode(file, size) {
   const bitmap = await createImageBitmap(file, AS_STORED).catch(() => {
-    throw new Error("this browser cannot decode it");
+    throw new Error("this browser cannot decode the file");
   });
   const { left, top, side } = middleSquare(bitmap.width, bitmap.height);
   if (canvas.width !== side) {

@@ -1,14 +1,17 @@
-// Finds files by the rules of cifar10-infer. Only names are kept; the worker opens each file later.
+// Finds the same files as cifar10-infer. Only names are kept; a file is opened when it is classified.
 
 const SUFFIXES = /\.(jpe?g|png|webp|bmp|gif|tiff?)$/i;
 
-/** Returns the files of an <input>, each as { path, open }. */
+/** Returns { path, open } of each image file of an <input>; open() returns a promise of the File. */
 export function chosenFiles(files) {
   const sources = Array.from(files, (file) => ({ path: file.webkitRelativePath || file.name, open: async () => file }));
   return inOrder(sources.filter(({ path }) => !path.includes("/") || isWanted(path)));
 }
 
-/** Returns the files of a drop, folders included, each as { path, open }. Must be called in the event's handler. */
+/**
+ * Returns a promise of { path, open } of each image file in dropped files and folders.
+ * Call it while the drop event is handled: afterwards the browser has removed the items.
+ */
 export async function droppedFiles(items) {
   const entries = Array.from(items, (item) => item.webkitGetAsEntry()).filter(Boolean);
   const sources = await Promise.all(entries.map(filesBelow));
@@ -28,7 +31,7 @@ async function filesBelow(entry) {
   return found;
 }
 
-/** Returns all entries of a folder. The browser lists them in parts; an empty part is the last. */
+/** Returns all entries of a folder. The browser gives them in several parts, of which the last is empty. */
 async function childrenOf(folder) {
   const reader = folder.createReader();
   const children = [];
@@ -40,12 +43,12 @@ async function childrenOf(folder) {
 
 const isHidden = (name) => name.startsWith(".");
 
-/** Returns whether the suffix is that of an image and no part of the path below the folder is hidden. */
+/** Whether the name of a file in a folder is that of an image, and no part of its path is hidden. */
 function isWanted(path) {
   return SUFFIXES.test(path) && !path.split("/").some(isHidden);
 }
 
-/** Sorts paths: the files of each folder by name, before its subfolders. */
+/** Sorts files by path; the files of a folder come before those of its subfolders. */
 function inOrder(sources) {
   const key = ({ path }) => path.replace(/[^/]*$/, "\0$&");
   const keyed = sources.map((source) => [key(source), source]);

@@ -1,6 +1,6 @@
-"""The entry point of cifar10-infer: it starts the command and turns errors into one line and an exit status.
+"""The entry point of cifar10-infer: runs the command and turns errors into one line and an exit status.
 
-What a command needs is imported when it needs it, so that --help and --version answer at once.
+Each command imports what it needs when it runs, so that ``--help`` and ``--version`` answer at once.
 """
 
 import os
@@ -20,16 +20,11 @@ EXIT_OK, EXIT_FATAL, EXIT_USAGE, EXIT_SOME_FAILED = 0, 1, 2, 3
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command with ``args`` (default: the command line) and exit.
 
-    Without the interpreter's own way out, which takes longer than classifying a hundred images and waits for threads.
+    The process ends by ``os._exit``: the interpreter's own shutdown takes longer than classifying a hundred images,
+    and waits for threads.
     """
     on_signals(stop_at_once)
-    for descriptor in range(3):  # what is closed would else be taken by the next file
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    _open_standard_streams()
     status = status_of(lambda: _run(sys.argv[1:] if args is None else args))
     try:
         if sys.stdout:
@@ -37,6 +32,17 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except OSError:
         status = status or EXIT_FATAL
     os._exit(status)
+
+
+def _open_standard_streams() -> None:
+    """Connect closed standard streams to nothing: else the next file that is opened would take their place."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 def _run(args: Sequence[str]) -> int:
@@ -57,14 +63,14 @@ def _run(args: Sequence[str]) -> int:
 
 
 def status_of(run: Callable[[], int]) -> int:
-    """The exit status of a command that ``run`` runs; an error is one line on stderr."""
+    """Call ``run`` and return its exit status; print an error as one line on stderr."""
     try:
         return run()
-    except SystemExit:  # argparse has shown the help
+    except SystemExit:  # argparse has printed the help
         return EXIT_OK
     except UsageError as error:
         return _fail(error, EXIT_USAGE)
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BrokenPipeError:  # the reader of the rows wants no more
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_FATAL
     except (InferenceError, OSError, MemoryError) as error:
@@ -74,5 +80,5 @@ def status_of(run: Callable[[], int]) -> int:
 
 
 def _fail(error: BaseException, status: int) -> int:
-    print(f"error: {printable(str(error)) or type(error).__name__}", file=sys.stderr)  # names can have line breaks
+    print(f"error: {printable(str(error)) or type(error).__name__}", file=sys.stderr)  # file names can have line breaks
     return status

@@ -5,33 +5,37 @@ from pathlib import Path
 from typing import NoReturn
 
 from cifar10_runtime.errors import UsageError
-from cifar10_runtime.options import ClassifierOptions
+from cifar10_runtime.options import ClassifierOptions, InferOptions
 
 _DESCRIPTION = """\
 Classify image files.
 
-JPEG, PNG, WebP, BMP, GIF and TIFF are read. Images of another size than the model's are cropped to the middle square
-and resized with an antialiased bicubic filter; EXIF orientation is applied; of an animation the first frame is taken.
-Where the folders of the images are named after classes, the accuracy is printed as well.
+JPEG, PNG, WebP, BMP, GIF and TIFF files are read. If an image has another size than the model's, its middle square is
+resized with an antialiased bicubic filter. EXIF orientation is applied. Of an animation, the first frame is classified.
+If the folders of the images are named after classes, the accuracy is printed as well.
 
 cifar10-infer doctor checks the installation.
 """
 EXIT_STATUS = """\
-exit status: 0 all classified, 3 some images could not be read (their rows have an error), 1 fatal error, 2 wrong usage,
-128 + N stopped by signal N.
+exit status: 0 all images were classified, 3 some images could not be read (their rows have an error), 1 fatal error,
+2 wrong usage, 128 + N stopped by signal N.
 """
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises what ``status_of`` prints."""
+    """A parser that raises ``UsageError`` instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong like any other error, in one line."""
+        """Raise ``UsageError`` with ``message``.
+
+        Raises:
+            UsageError: Always.
+        """
         raise UsageError(f"{message}; --help explains the options")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all options."""
+    """The parser of cifar10-infer; the options have the names of the fields of ``InferOptions``."""
     result = Parser(
         "cifar10-infer",
         description=_DESCRIPTION,
@@ -39,104 +43,126 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = result.add_argument
-    add("--version", action="store_true", help="print the version and exit")
-    add(
-        "paths",
-        nargs="*",
-        metavar="PATH",
-        help="folders (searched recursively, links to folders not followed), files or quoted glob patterns",
-    )
-    add(
-        "--files-from",
-        metavar="FILE",
-        help="take paths of files from FILE, or from stdin for -: one a line, or each ended by a NUL character",
-    )
-    add(
-        "--shard",
-        type=_shard,
-        metavar="I/N",
-        help="classify the I-th of N parts of all that only; the results of all parts, one after another, are those of "
-        "the whole",
-    )
-
-    add = add_model_options(result).add_argument
-    add(
+    result.add_argument("--version", action="store_true", help="print the version and exit")
+    _add_path_options(result)
+    model = add_model_options(result)
+    model.add_argument(
         "--tf32",
         action="store_true",
-        help="on a CUDA GPU, let products be rounded to TF32: faster, and less exact than on a CPU",
+        help="on a CUDA GPU, round matrix products to TF32: faster, but less exact than on a CPU",
     )
-    add(
+    model.add_argument(
         "--batch-size",
         type=int,
+        default=InferOptions.batch_size,
         metavar="N",
-        help="images in a batch (default: what suits the device); no influence on the result",
+        help="images per batch; does not change the predictions (default: a size that suits the device)",
     )
-
-    add = add_image_options(result).add_argument
-    add("--strict", action="store_true", help="stop at the first image that cannot be read")
-    add("--max-failures", type=int, metavar="N", help="stop when more than N images could not be read")
-
-    results = result.add_argument_group("results")
-    add = results.add_argument
-    add(
-        "--output",
-        metavar="FILE",
-        help="file to write, .csv, .jsonl or .parquet, or - for stdout (default: lines for people on stdout)",
+    images = add_image_options(result)
+    images.add_argument("--strict", action="store_true", help="stop at the first image that cannot be read")
+    images.add_argument(
+        "--max-failures",
+        type=int,
+        default=InferOptions.max_failures,
+        metavar="N",
+        help="stop as soon as more than N images could not be read (default: never)",
     )
-    add("--format", choices=("csv", "jsonl"), help="format on stdout (default with --output -: csv)")
-    add("--top-k", type=int, default=ClassifierOptions.top_k, metavar="K", help="labels a row (default: %(default)s)")
-    add("--resume", action="store_true", help="go on where the same command was interrupted, if it was")
-    add("--overwrite", action="store_true", help="replace the files of --output and --report")
-    add("--report", type=Path, metavar="FILE", help="write a page to look at as well, .html")
+    _add_result_options(result)
     return result
 
 
 def add_model_options(result: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """--model, --labels and --device."""
-    model = result.add_argument_group("model")
-    add = model.add_argument
-    add(
+    """Add --model, --labels and --device to ``result`` and return their group."""
+    group = result.add_argument_group("model")
+    group.add_argument(
         "--model",
         default=ClassifierOptions.model,
         metavar="NAME|FILE",
-        help="fp32, int8, fp16, views10 or tutorial, which ship with the package, or an .onnx file "
-        "(default: %(default)s)",
+        help="a bundled model (fp32, int8, fp16, views10 or tutorial) or an .onnx file (default: %(default)s)",
     )
-    add(
+    group.add_argument(
         "--labels",
         type=Path,
+        default=ClassifierOptions.labels,
         metavar="FILE",
-        help="names of the classes instead of those in the model: one a line, or a JSON list",
+        help="class names to use instead of those in the model: one per line, or a JSON list",
     )
-    add(
+    group.add_argument(
         "--device",
         default=ClassifierOptions.device,
         metavar="DEVICE",
-        help="cpu, cuda, cuda:N, openvino or auto: CUDA where it works, "
-        "else the CPU; all others never fall back to the CPU (default: %(default)s)",
+        help="cpu, cuda, cuda:N, openvino or auto; auto is CUDA if it works, else the CPU; no other value falls back "
+        "to the CPU (default: %(default)s)",
     )
-    return model
+    return group
 
 
 def add_image_options(result: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """--background and --max-pixels."""
-    pixels = result.add_argument_group("images")
-    add = pixels.add_argument
-    add(
+    """Add --background and --max-pixels to ``result`` and return their group."""
+    group = result.add_argument_group("images")
+    group.add_argument(
         "--background",
         default=ClassifierOptions.background,
         metavar="COLOR",
-        help="what transparent pixels are laid on: a name or #rrggbb (default: %(default)s)",
+        help="color behind transparent pixels: a name or #rrggbb (default: %(default)s)",
     )
-    add(
+    group.add_argument(
         "--max-pixels",
         type=int,
         default=ClassifierOptions.max_pixels,
         metavar="N",
-        help="width by height of the largest image to decode; a larger one is an error (default: %(default)s)",
+        help="width times height of the largest image to decode; a larger image is an error (default: %(default)s)",
     )
-    return pixels
+    return group
+
+
+def _add_path_options(result: argparse.ArgumentParser) -> None:
+    result.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="folders (searched recursively; links to folders are not followed), files or quoted glob patterns",
+    )
+    result.add_argument(
+        "--files-from",
+        default=InferOptions.files_from,
+        metavar="FILE",
+        help="read file paths from FILE, or from stdin if FILE is -: one per line, or each ended by a NUL character",
+    )
+    result.add_argument(
+        "--shard",
+        type=_shard,
+        default=InferOptions.shard,
+        metavar="I/N",
+        help="classify only the I-th of N parts of the images; the rows of all parts, one after another, are the rows "
+        "of an unsharded run",
+    )
+
+
+def _add_result_options(result: argparse.ArgumentParser) -> None:
+    add = result.add_argument_group("results").add_argument
+    add(
+        "--output",
+        default=InferOptions.output,
+        metavar="FILE",
+        help="file to write: .csv, .jsonl or .parquet, or - for stdout (default: lines for people to read on stdout)",
+    )
+    add(
+        "--format",
+        choices=("csv", "jsonl"),
+        default=InferOptions.format,
+        help="format on stdout (default with --output -: csv)",
+    )
+    add("--top-k", type=int, default=InferOptions.top_k, metavar="K", help="labels per row (default: %(default)s)")
+    add("--resume", action="store_true", help="continue an interrupted run of the same command, if there was one")
+    add("--overwrite", action="store_true", help="replace the files of --output and --report")
+    add(
+        "--report",
+        type=Path,
+        default=InferOptions.report,
+        metavar="FILE",
+        help="also write an .html page with statistics and pictures",
+    )
 
 
 def _shard(text: str) -> tuple[int, int]:

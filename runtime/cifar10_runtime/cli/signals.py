@@ -1,4 +1,4 @@
-"""How the commands answer signals that tell them to stop."""
+"""How the commands react to signals that tell them to stop: SIGINT, SIGTERM and SIGHUP."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from types import FrameType
 from typing import NoReturn
 
 EXIT_SIGNAL = 128
-"""Exit status of a command that signal N stopped, less N: what a shell reports."""
+"""A command that signal N stopped exits with this plus N, as in a shell."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -20,19 +20,23 @@ class Stopped(KeyboardInterrupt):
 
 
 def on_signals(action: Callable[[int, FrameType | None], None]) -> None:
-    """Install ``action`` for SIGINT, SIGTERM and SIGHUP, except for those that are ignored, as under ``nohup``."""
+    """Install ``action`` for the signals, except for those that are ignored, for example under ``nohup``."""
     for number in (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")):
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, action)
 
 
 def stop_at_once(signal_number: int, _frame: FrameType | None) -> None:
-    """End the process while there is nothing to save; an exception could become the ImportError of a C extension."""
+    """End the process. Right while no rows can be lost; an exception could become the ImportError of a C extension."""
     os._exit(EXIT_SIGNAL + signal_number)
 
 
 def raise_stopped(signal_number: int, _frame: FrameType | None) -> NoReturn:
-    """Raise ``Stopped`` while there is something to save or to remove."""
+    """Raise ``Stopped``. Right while there are rows to save or files to remove.
+
+    Raises:
+        Stopped: Always.
+    """
     raise Stopped(signal_number)
 
 

@@ -1,6 +1,8 @@
-"""Rows as Parquet; pyarrow is imported when it is needed."""
+"""Rows as Parquet files. pyarrow is imported only when a function needs it."""
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from cifar10_runtime.errors import UsageError
@@ -8,19 +10,19 @@ from cifar10_runtime.results.rows import Value, columns
 from cifar10_runtime.text import valid_unicode
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 
-_ROWS_A_GROUP = 16_384
+_ROWS_PER_READ = 16_384
+_BYTES_PER_ROW_GROUP = 1 << 20
+"""JSON lines that become one row group, in bytes."""
 
 
 def require_pyarrow() -> None:
-    """See whether it is installed.
+    """Check that pyarrow is installed.
 
     Raises:
-        UsageError: it is not.
+        UsageError: The package pyarrow is not installed.
     """
     try:
         import pyarrow.parquet  # noqa: F401
@@ -28,15 +30,21 @@ def require_pyarrow() -> None:
         raise UsageError("Parquet files need pyarrow: pip install 'cifar10-zoo[parquet]'") from None
 
 
-def writer(file: "Path | IO[bytes]", top_k: int, metadata: Mapping[bytes, bytes] | None = None) -> "ParquetWriter":
-    """A writer of tables; a context manager."""
+def writer(file: Path | IO[bytes], top_k: int, metadata: Mapping[bytes, bytes] | None = None) -> "ParquetWriter":
+    """Open a writer of tables, to be used as a context manager.
+
+    Args:
+        file: The Parquet file, as a path or open for writing.
+        top_k: Labels per row.
+        metadata: Key-value pairs to store in the schema.
+    """
     from pyarrow.parquet import ParquetWriter
 
     return ParquetWriter(file, _schema(top_k).with_metadata(metadata))
 
 
 def metadata(file: IO[bytes]) -> Mapping[bytes, bytes]:
-    """What ``writer`` was given; nothing where the file is damaged."""
+    """The metadata that ``writer`` stored in ``file``; empty if the file is damaged."""
     from pyarrow import ArrowException
     from pyarrow.parquet import read_schema
 
@@ -47,18 +55,29 @@ def metadata(file: IO[bytes]) -> Mapping[bytes, bytes]:
 
 
 def table(rows: list[dict[str, Any]], top_k: int) -> "pyarrow.Table":
-    """Rows by ``columns``; Parquet has no place for paths that are not UTF-8."""
+    """Table of ``rows``, each a dict by ``columns``; bytes of paths that are not UTF-8 are escaped."""
     import pyarrow
 
     return pyarrow.Table.from_pylist([row | {"path": valid_unicode(row["path"])} for row in rows], _schema(top_k))
 
 
-def rows(path: "Path") -> Iterator[list[Value]]:
-    """The cells of each row of a file."""
+def rows(path: Path) -> Iterator[list[Value]]:
+    """The values of each row of a Parquet file."""
     from pyarrow.parquet import ParquetFile
 
-    for batch in ParquetFile(path).iter_batches(_ROWS_A_GROUP):
+    for batch in ParquetFile(path).iter_batches(_ROWS_PER_READ):
         yield from (list(row.values()) for row in batch.to_pylist())
+
+
+def from_json_lines(source: Path, target: Path, top_k: int) -> None:
+    """Write the rows of the JSON lines file ``source`` to the Parquet file ``target``.
+
+    Raises:
+        OSError: A file cannot be read or written; ``target`` may be incomplete.
+    """
+    with open(source, "rb") as lines, writer(target, top_k) as tables:
+        while group := lines.readlines(_BYTES_PER_ROW_GROUP):
+            tables.write_table(table([json.loads(line) for line in group], top_k))
 
 
 def _schema(top_k: int) -> "pyarrow.Schema":

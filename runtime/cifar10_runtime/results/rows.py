@@ -1,10 +1,10 @@
-"""Predictions as rows: CSV, JSON lines, or lines for people."""
+"""Row formats: CSV, JSON lines, and a table for people to read."""
 
 import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from typing import IO
+from typing import IO, NamedTuple
 
 from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.text import printable
@@ -13,13 +13,13 @@ Value = str | float | None
 
 
 def columns(top_k: int) -> list[str]:
-    """path, label, probability, error, then label_2, probability_2, ... to ``top_k``."""
+    """Column names: path, label, probability, error, then label_2, probability_2, ... up to ``top_k``."""
     more = [f"{name}_{rank}" for rank in range(2, top_k + 1) for name in ("label", "probability")]
     return ["path", "label", "probability", "error", *more]
 
 
 def values(prediction: Prediction, top_k: int) -> list[Value]:
-    """What is in each of the ``columns``; None where there is nothing to say. Probabilities have six digits."""
+    """Values of ``prediction`` in the order of ``columns``; probabilities have six digits, missing values are None."""
     best: list[Value] = [None, None] * top_k
     if prediction.ranking:
         best = [value for label, share in prediction.ranking[:top_k] for value in (label, round(share, 6))]
@@ -27,7 +27,7 @@ def values(prediction: Prediction, top_k: int) -> list[Value]:
 
 
 def prediction_of(cells: Sequence[Value]) -> Prediction:
-    """The prediction of a row: the other way, with a ranking that ends after the labels of the row."""
+    """Prediction that a row with these ``cells`` came from; its ranking has only the labels of the row."""
     path, label, probability, error, *more = cells
     if error:
         return Prediction(str(path), (), str(error))
@@ -35,43 +35,48 @@ def prediction_of(cells: Sequence[Value]) -> Prediction:
     return Prediction(str(path), tuple((str(name), float(share or 0)) for name, share in pairs))
 
 
+class StoredRow(NamedTuple):
+    """A row that was read from a file."""
+
+    prediction: Prediction
+    end: int
+    """Offset in the file of the first byte after the row."""
+
+
 class Csv:
-    """Comma-separated values, UTF-8; names of other bytes keep them."""
+    """Comma-separated values in UTF-8; bytes of paths that are not UTF-8 are kept.
+
+    Args:
+        top_k: Labels per row.
+    """
 
     def __init__(self, top_k: int) -> None:
         self._top_k = top_k
         self._text = io.StringIO()
         self._writer = csv.writer(self._text, lineterminator="\n")
-        # Before Python 3.12 a carriage return is not quoted where lines end without one.
+        # Before Python 3.12, csv leaves a carriage return unquoted when the line terminator is "\n".
         self._quoting = csv.writer(self._text, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def header(self) -> bytes:
-        """The first line."""
+        """The line with the column names."""
         self._writer.writerow(columns(self._top_k))
-        return self._taken()
+        return self._take_text()
 
     def row(self, prediction: Prediction) -> bytes:
-        """A line, or several where there are line breaks in the path."""
+        """One row: one line, or several when the path has line breaks."""
         (self._quoting if "\r" in prediction.path else self._writer).writerow(values(prediction, self._top_k))
-        return self._taken()
+        return self._take_text()
 
-    def read(self, file: IO[bytes]) -> Iterator[tuple[Prediction, int]]:
-        """Each complete row and where the next one begins; the file stands behind the header."""
-        consumed = file.tell()
-
-        def lines() -> Iterator[str]:
-            nonlocal consumed
-            while (line := file.readline()).endswith(b"\n"):
-                consumed += len(line)
-                yield line.decode("utf-8", "surrogateescape")
-
+    def read(self, file: IO[bytes]) -> Iterator[StoredRow]:
+        """Complete rows of ``file``, which is positioned after the header; a torn row ends the iteration."""
+        lines = _WholeLines(file)
         try:
-            for cells in csv.reader(lines(), strict=True):
-                yield prediction_of(cells), consumed
-        except (csv.Error, ValueError):  # a row that was cut off
+            for cells in csv.reader((line.decode("utf-8", "surrogateescape") for line in lines), strict=True):
+                yield StoredRow(prediction_of(cells), lines.end)
+        except (csv.Error, ValueError):
             return
 
-    def _taken(self) -> bytes:
+    def _take_text(self) -> bytes:
         text = self._text.getvalue()
         self._text.seek(0)
         self._text.truncate()
@@ -79,48 +84,76 @@ class Csv:
 
 
 class JsonLines:
-    """One JSON object a line."""
+    """One JSON object per line.
+
+    Args:
+        top_k: Labels per row.
+    """
 
     def __init__(self, top_k: int) -> None:
         self._top_k = top_k
         self._columns = columns(top_k)
 
     def header(self) -> bytes:
-        """Nothing."""
+        """Nothing: the format has no header."""
         return b""
 
     def row(self, prediction: Prediction) -> bytes:
-        """A line."""
+        """One line."""
         return json.dumps(dict(zip(self._columns, values(prediction, self._top_k), strict=True))).encode() + b"\n"
 
-    def read(self, file: IO[bytes]) -> Iterator[tuple[Prediction, int]]:
-        """Each complete row and where the next one begins."""
-        consumed = file.tell()
-        while (line := file.readline()).endswith(b"\n"):
-            consumed += len(line)
-            try:
-                yield prediction_of(list(json.loads(line).values())), consumed
-            except (ValueError, TypeError, AttributeError):
-                return
+    def read(self, file: IO[bytes]) -> Iterator[StoredRow]:
+        """Complete rows of ``file``; a torn row ends the iteration."""
+        lines = _WholeLines(file)
+        try:
+            for line in lines:
+                yield StoredRow(prediction_of(list(json.loads(line).values())), lines.end)
+        except (ValueError, TypeError, AttributeError):
+            return
 
 
 class Table:
-    """Lines for people: the best labels with their probabilities, then the path."""
+    """Lines for people to read: the best labels with their probabilities, then the path.
+
+    Args:
+        top_k: Labels per line.
+    """
 
     def __init__(self, top_k: int) -> None:
         self._top_k = top_k
 
     def header(self) -> bytes:
-        """Nothing."""
+        """Nothing: the table has no header."""
         return b""
 
     def row(self, prediction: Prediction) -> bytes:
-        """A line."""
+        """One line."""
         best = [f"{label:<12}{probability:7.2%}" for label, probability in prediction.ranking[: self._top_k]]
         line = "  ".join([*(best or [f"error: {prediction.error}"]), prediction.path])
         return printable(line).encode() + b"\n"
 
 
-FORMATS: dict[str, type[Csv] | type[JsonLines]] = {"csv": Csv, "jsonl": JsonLines}
-"""The formats that programs read."""
-Format = Csv | JsonLines | Table
+StoredFormat = Csv | JsonLines
+"""A format that can be read back."""
+Format = StoredFormat | Table
+
+FORMATS: dict[str, type[StoredFormat]] = {"csv": Csv, "jsonl": JsonLines}
+"""The formats for programs, by the value of ``--format`` and by the suffix of ``--output``."""
+
+
+class _WholeLines(Iterator[bytes]):
+    """Lines of ``file`` that end with a line break."""
+
+    end: int
+    """Offset of the first byte after the last line that was read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.end = file.tell()
+
+    def __next__(self) -> bytes:
+        line = self._file.readline()
+        if not line.endswith(b"\n"):
+            raise StopIteration
+        self.end += len(line)
+        return line

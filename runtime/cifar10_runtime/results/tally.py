@@ -1,4 +1,4 @@
-"""The counts that sum up a run."""
+"""The counts in the summary of a run."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,14 +6,18 @@ from cifar10_runtime.prediction import Prediction
 
 
 class Tally:
-    """Images, and how many of them failed; those in folders named after labels, and how many of them are right."""
+    """Counts of images, failures and correct predictions.
+
+    Args:
+        labels: The classes of the model. An image in a folder named after one of them counts for the accuracy.
+    """
 
     def __init__(self, labels: Iterable[str]) -> None:
         self.labels = frozenset(labels)
         self.images = self.failed = self.in_class_folders = self.correct = 0
 
     def add(self, prediction: Prediction) -> None:
-        """Count one."""
+        """Count one prediction."""
         self.images += 1
         if prediction.error:
             self.failed += 1
@@ -23,19 +27,19 @@ class Tally:
             self.correct += folder == prediction.label
 
     def counts(self) -> dict[str, int]:
-        """All four, by name."""
+        """The four counts by name."""
         return {name: getattr(self, name) for name in ("images", "failed", "in_class_folders", "correct")}
 
     def add_counts(self, counts: Mapping[str, int]) -> None:
-        """Those of another tally."""
+        """Add the ``counts()`` of another tally."""
         for name, count in self.counts().items():
             setattr(self, name, count + int(counts[name]))
 
     def summary(self) -> str:
-        """How many, and how many failed."""
+        """The number of images and of failures, in words."""
         return f"{self.images} image{'s' * (self.images != 1)}, {self.failed} failed"
 
     def accuracy(self) -> str:
-        """The accuracy, where there are folders named after labels."""
+        """The top-1 accuracy in words; ``in_class_folders`` must not be 0."""
         share = self.correct / self.in_class_folders
         return f"accuracy {share:.4f} ({self.correct} of {self.in_class_folders} images in folders named after classes)"
