@@ -1,4 +1,4 @@
-# Each target installs what it needs into .venv: in a fresh clone, run `make demo` or `make test` directly.
+# Each target installs its dependencies into .venv: in a fresh clone, run `make demo` or `make test` directly.
 PYTHON ?= python3
 BIN := .venv/bin
 

@@ -25,7 +25,7 @@ from cifar10_zoo.config import Hyperparameters, flag
 from cifar10_zoo.data.batches import LazyBatch, TrainingBatches
 from cifar10_zoo.data.cifar10 import Dataset, load
 from cifar10_zoo.errors import CheckpointError, OptionError, Stopped, TrainingError
-from cifar10_zoo.recipes import named_in
+from cifar10_zoo.recipes import chosen_recipe
 from cifar10_zoo.tracking.logger import LoggerOptions, RunLogger
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.checkpoint import Checkpoint
@@ -165,4 +165,4 @@ def print_devices(batches: TrainingBatches, state: TrainingState) -> None:
 
 
 if __name__ == "__main__":
-    run(train, Options, Options(hyperparameters=named_in(sys.argv[1:])))
+    run(train, Options, Options(hyperparameters=chosen_recipe(sys.argv[1:])))

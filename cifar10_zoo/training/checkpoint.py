@@ -3,7 +3,7 @@
 Tensors:
 
 - ``weights/NAME`` and ``averages/NAME``, float32: weight and EMA weight of each parameter NAME of ``Cifar10Net``. With
-  batch normalization the names are those of ``Cifar10NetBN``, and include the running statistics.
+  batch normalization, the names are those of ``batch_norm.named_tensors`` and include the running statistics.
 - ``momentum/NAME``, float32: with momentum only.
 - ``loss_averages``, [4] float32: in the order of ``loss.LOSS_NAMES``.
 - ``loss_scale``, [2] float32: with precision fp16 only; the scale, and the number of steps since it changed.
@@ -29,7 +29,7 @@ from torch import Tensor
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.cifar10 import Dataset
 from cifar10_zoo.errors import CheckpointError, OptionError, one_line
-from cifar10_zoo.network.batch_norm import fold_batch_norm
+from cifar10_zoo.network.batch_norm import fold_batch_norm, named_tensors
 from cifar10_zoo.network.model import Cifar10Net
 from cifar10_zoo.training.state import TrainingState, new_model
 
@@ -65,7 +65,7 @@ class Checkpoint:
             CheckpointError: An EMA weight is missing or has another shape.
         """
         model = new_model(self.hyperparameters)
-        weights = {f"averages/{name}": tensor for name, tensor in model.state_dict().items()}
+        weights = {f"averages/{name}": tensor for name, tensor in named_tensors(model).items()}
         for name, tensor in self._tensors_like(weights).items():
             weights[name].copy_(tensor)
         return fold_batch_norm(model).eval()

@@ -18,7 +18,7 @@ import pytest
 import tyro
 from cifar10_runtime import Classifier
 from cifar10_runtime.cli.parser import parser as infer_parser
-from cifar10_runtime.cluster.main import parser as ray_parser
+from cifar10_runtime.cluster.parser import parser as ray_parser
 from cifar10_runtime.engine import models
 from cifar10_runtime.engine.models import bundled
 from cifar10_runtime.images.find import find

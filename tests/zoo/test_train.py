@@ -21,7 +21,7 @@ from cifar10_zoo.config import Hyperparameters, Precision
 from cifar10_zoo.data import cifar10
 from cifar10_zoo.data.batches import TrainingBatches
 from cifar10_zoo.errors import CheckpointError, OptionError, TrainingError
-from cifar10_zoo.recipes import MODERN, TUTORIAL, named_in
+from cifar10_zoo.recipes import MODERN, TUTORIAL, chosen_recipe
 from cifar10_zoo.tracking import history, plots
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.cuda_graph import GraphedStep
@@ -315,7 +315,7 @@ def test_evaluation_uses_the_ema_weights(synthetic_dir: Path, train_dir: Path) -
 )
 def test_the_error_names_the_wrong_option(words: list[str], parts: list[str]) -> None:
     with pytest.raises(OptionError) as error:
-        tyro.cli(train.Options, args=words, default=train.Options(hyperparameters=named_in(words)))
+        tyro.cli(train.Options, args=words, default=train.Options(hyperparameters=chosen_recipe(words)))
     for part in parts:
         assert part in str(error.value)
 
