@@ -1,5 +1,6 @@
 """The documentation is true: what it names exists, its commands are accepted, its code runs."""
 
+import inspect
 import re
 import shlex
 import shutil
@@ -123,6 +124,18 @@ def commands() -> list[str]:
     starts = ("python -m cifar10_", "python export/", "torchrun", "cifar10-infer ", "cifar10-infer-ray ")
     lines = [line.strip() for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
     return sorted({line for line in lines if line.startswith(starts)})
+
+
+def test_the_functions_on_the_three_ways_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    steps = re.findall(r"`([\w/]+\.py):([\w.]+)`", text)
+    assert len(steps) > 25
+    for path, name in steps:
+        module = import_module(re.sub(r"^(export|runtime)/", "", path).removesuffix(".py").replace("/", "."))
+        owner: object = module
+        for part in name.split("."):
+            owner = getattr(owner, part)
+        assert inspect.getmodule(owner) is module, f"{path}:{name} is imported there"
 
 
 @pytest.mark.parametrize("line", commands())
