@@ -1,4 +1,4 @@
-# Each target sets up .venv by itself; `make demo` and `make test` are all that a fresh clone needs.
+# Each target installs its dependencies into .venv: in a fresh clone, run `make demo` or `make test` directly.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -8,7 +8,7 @@ demo: .venv/installed
 	rm -rf demo
 	$(BIN)/python demo.py demo
 
-# One process a core, each on one thread: most tests wait for commands that use no more.
+# One process per core, each with one thread.
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
@@ -22,26 +22,26 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Pages, options and reference as HTML; a link that leads nowhere is an error.
+# Pages, options and API reference as HTML; a broken link or an unknown name is an error.
 docs: .venv/installed
-	rm -rf dist/docs
-	$(BIN)/python docs/build_site.py dist/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# Wheel and sdist, and the wheel tried in an empty environment.
+# Build wheel and sdist, and use the wheel in an empty environment.
 package: .venv/installed
 	rm -f dist/*.whl dist/*.tar.gz
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
 	$(BIN)/python tests/check_package.py dist
 
-# Against OpenVINO as well, which nothing else needs. Keeps the results and updates the README's table.
+# Measures the peers as well, one of which, OpenVINO, only this target installs. Keeps the results in benchmarks/results
+# and updates the tables of README.md and docs/benchmarks.md.
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m pytest benchmarks --benchmark-json=.benchmarks/raw.json
 	$(BIN)/python benchmarks/report.py .benchmarks/raw.json
 
 .venv/installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: run make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

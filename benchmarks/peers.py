@@ -1,64 +1,34 @@
-"""What we are measured against, and how: all take turns, round by round, in one process, on the same inputs."""
+"""The peers of our models, with the same weights, and of our training step."""
 
-import time
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from statistics import median
+from typing import Literal
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 from cifar10_export import ServingGraph
+from cifar10_runtime.engine.threads import usable_processors
 from numpy.typing import NDArray
-from pytest_benchmark.fixture import BenchmarkFixture
-from release.ship import MODELS
+from release.models import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cifar10_zoo.config import Precision
 from cifar10_zoo.network.model import Cifar10Net
 
-ROUNDS = 30
 Batch = NDArray[np.uint8]
-Run = Callable[[Batch], object]
-
-
-def compare(benchmark: BenchmarkFixture, contestants: Mapping[str, Callable[[], object]], images: int) -> None:
-    """Time the first contestant, and before each of its rounds all others; report images/s of each, and the ratios."""
-    (name, ours), *others = contestants.items()
-    seconds: dict[str, list[float]] = {other: [] for other, _ in others}
-
-    def time_others() -> None:
-        for other, run in others:
-            seconds[other].append(timed(run))
-
-    for run in contestants.values():  # warm up
-        run()
-    benchmark.pedantic(ours, setup=time_others, rounds=ROUNDS)
-    medians = {name: median_seconds(benchmark)} | {other: median(times) for other, times in seconds.items()}
-    benchmark.extra_info |= {
-        "images_per_s": {contestant: round(images / value) for contestant, value in medians.items()},
-        f"times_faster_is_{name}": {other: round(medians[other] / medians[name], 2) for other in seconds},
-    }
-
-
-def timed(function: Callable[[], object]) -> float:
-    """Seconds that one call takes."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def median_seconds(benchmark: BenchmarkFixture) -> float:
-    """The median of the rounds that ``benchmark`` has timed."""
-    assert benchmark.stats is not None, "benchmarks are disabled"
-    return float(benchmark.stats.stats.median)
+Run = Callable[[Batch], NDArray[np.float32]]
+"""Returns the probabilities [N, classes] of images [N, 32, 32, 3]."""
+Hint = Literal["THROUGHPUT", "LATENCY"]
+"""What OpenVINO optimizes for."""
 
 
 class PlainNet(Cifar10Net):
-    """The same network as most would write it: PyTorch's local response norm, default memory layout."""
+    """The tutorial's network in standard PyTorch: nn.LocalResponseNorm and the contiguous memory format."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +41,7 @@ class PlainNet(Cifar10Net):
 def plain_step(
     model: PlainNet, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, precision: Precision
 ) -> None:
-    """A training step as most would write it, without the averages of weights and losses that ours keeps."""
+    """Take a training step in standard PyTorch, without our EMA of the weights and of the losses."""
     optimizer.zero_grad()
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
         logits = model(images)
@@ -91,8 +61,8 @@ def plain_graph() -> ServingGraph:
     return ServingGraph(model).eval()
 
 
-def usual_export(path: Path) -> Path:
-    """Write what torch.onnx.export makes of the plain network, for any batch size."""
+def export_by_default(path: Path) -> Path:
+    """Write the default export, what torch.onnx.export makes of the plain network, for any batch size."""
     images = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
     names = ["logits", "probabilities"]
     shapes = ({0: torch.export.Dim("N")},)
@@ -104,53 +74,83 @@ def usual_export(path: Path) -> Path:
     return path
 
 
-def usual_session(path: Path) -> Run:
-    """A plain ONNX Runtime session for that file."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def plain_session(path: Path, provider: str = "CPUExecutionProvider") -> Run:
+    """A model file in ONNX Runtime with its default options."""
+    session = onnxruntime.InferenceSession(path, providers=[provider])
     return lambda batch: session.run(["probabilities"], {"images": batch})[0]
 
 
 def torch_eager() -> Run:
-    """The plain network in PyTorch as it is."""
+    """The plain network in PyTorch without compilation."""
     graph = plain_graph()
 
-    def run(batch: Batch) -> object:
+    def run(batch: Batch) -> NDArray[np.float32]:
         with torch.inference_mode():
-            return graph(torch.from_numpy(batch))[1].numpy()
+            return graph(torch.from_numpy(batch))[1].numpy()  # type: ignore[no-any-return]
 
     return run
 
 
 def torch_compiled() -> Run:
-    """The plain network through torch.compile, once for all batch sizes."""
+    """The plain network through torch.compile, compiled once for all batch sizes."""
     graph = torch.compile(plain_graph(), dynamic=True)
 
-    def run(batch: Batch) -> object:
+    def run(batch: Batch) -> NDArray[np.float32]:
         with torch.no_grad():
-            return graph(torch.from_numpy(batch))[1].numpy()
+            return graph(torch.from_numpy(batch))[1].numpy()  # type: ignore[no-any-return]
 
     return run
 
 
-def openvino(path: Path, hint: str) -> Run:
-    """OpenVINO for the usual export, at the precision that it chooses, as many requests at once as it wants.
+class OpenVino:
+    """A model file in OpenVINO: one stream per CPU, and as many asynchronous requests as there are streams.
 
     Args:
-        hint: ``THROUGHPUT`` or ``LATENCY``, what it is to be good at.
+        path: an ONNX file with the outputs of our models.
+        dtype: OpenVINO's name of the floating-point type to compute in; by default OpenVINO chooses one, bf16 where
+            the CPU has it.
     """
-    import openvino
 
-    core = openvino.Core()
-    compiled = core.compile_model(path, "CPU", {"PERFORMANCE_HINT": hint})
-    requests = openvino.AsyncInferQueue(compiled)
-    results: dict[int, object] = {}
-    requests.set_callback(lambda request, index: results.update({index: request.get_output_tensor(1).data.copy()}))
+    LARGEST_REQUEST = 32
+    """Images per request at most; 16 to 32 are the fastest with our graphs."""
 
-    def run(batch: Batch) -> object:
-        parts = np.array_split(batch, min(len(requests), len(batch)))
+    def __init__(self, path: Path, hint: Hint, dtype: str | None = None) -> None:
+        import openvino
+
+        config: dict[str, object] = {"PERFORMANCE_HINT": hint}
+        if hint == "THROUGHPUT":
+            config |= {"NUM_STREAMS": usable_processors(), "INFERENCE_NUM_THREADS": usable_processors()}
+        if dtype:
+            config["INFERENCE_PRECISION_HINT"] = dtype
+        model = openvino.Core().compile_model(path, "CPU", config)
+        self.dtype = str(model.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+        self._requests = openvino.AsyncInferQueue(model)
+        self._requests.set_callback(self._keep)
+        self._probabilities: dict[int, NDArray[np.float32]] = {}
+
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
+        """Return the probabilities [N, classes] of images [N, 32, 32, 3]."""
+        count = max(len(self._requests), math.ceil(len(batch) / self.LARGEST_REQUEST))
+        parts = np.array_split(batch, min(count, len(batch)))
         for index, part in enumerate(parts):
-            requests.start_async({"images": part}, index)
-        requests.wait_all()
-        return np.concatenate([results[index] for index in range(len(parts))])
+            self._requests.start_async({"images": part}, index)
+        self._requests.wait_all()
+        return np.concatenate([self._probabilities[index] for index in range(len(parts))])
 
-    return run
+    def _keep(self, request: "object", index: int) -> None:
+        # The request's memory is used again by a later part.
+        self._probabilities[index] = request.get_tensor("probabilities").data.copy()  # type: ignore[attr-defined]
+
+
+def openvino_runs(default_export: Path, hint: Hint) -> dict[str, Run]:
+    """OpenVINO on the default export and on our graphs, by names that say file and dtype.
+
+    Our graphs run in float32 and in the dtype that OpenVINO chooses; where this is float32, they run once.
+    """
+    chosen = OpenVino(default_export, hint)
+    runs: dict[str, Run] = {f"OpenVINO on default export, {chosen.dtype}": chosen}
+    for file in ("fp32.onnx", "fp32-direct.onnx", "int8.onnx"):
+        for dtype in ("f32", None):
+            run = OpenVino(MODELS / file, hint, dtype)
+            runs[f"OpenVINO on {file}, {run.dtype}"] = run
+    return runs

@@ -1,4 +1,4 @@
-"""What most would write to classify a folder: Pillow, then ONNX Runtime, batch by batch.
+"""Classify a folder with the simplest loop: decode a batch with Pillow, then run ONNX Runtime.
 
 python benchmarks/plain_loop.py MODEL FOLDER OUTPUT
 """
@@ -12,19 +12,30 @@ import onnxruntime
 from PIL import Image
 
 BATCH_SIZE = 64
+SIZE = 32
+
+
+def image_paths(folder: str) -> list[Path]:
+    """The PNG and JPEG files below ``folder``, sorted."""
+    return sorted(path for path in Path(folder).rglob("*") if path.suffix in (".png", ".jpg"))
 
 
 def load(path: Path) -> np.ndarray:
-    """RGB [32, 32, 3] uint8."""
+    """Return the pixels of an image file, RGB [32, 32, 3] uint8."""
     with Image.open(path) as image:
-        rgb = image.convert("RGB")
-        return np.asarray(rgb if rgb.size == (32, 32) else rgb.resize((32, 32)))
+        return to_pixels(image)
+
+
+def to_pixels(image: Image.Image) -> np.ndarray:
+    """Return RGB [32, 32, 3] uint8 of an open image."""
+    rgb = image.convert("RGB")
+    return np.asarray(rgb if rgb.size == (SIZE, SIZE) else rgb.resize((SIZE, SIZE)))
 
 
 def main(model: str, folder: str, output: str) -> None:
     """Write path, class and probability of every file."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix in (".png", ".jpg"))
+    paths = image_paths(folder)
     with open(output, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         for start in range(0, len(paths), BATCH_SIZE):

@@ -1,4 +1,4 @@
-"""The shipped models through Classifier, on the CPU, against what one would use instead, with the same weights."""
+"""The shipped models through Classifier against other ways to run the same weights."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -14,40 +14,42 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchmarks.peers import (
     Batch,
     Run,
-    compare,
-    openvino,
+    export_by_default,
+    openvino_runs,
     plain_graph,
-    timed,
+    plain_session,
     torch_compiled,
     torch_eager,
-    usual_export,
-    usual_session,
 )
+from benchmarks.timing import Interleaved, compare
 
 IMAGES = 512
-"""Images a round, in batches of the size in question."""
+"""Images per round, in batches of the size that is measured."""
+LATENCY_ROUNDS = 100
 MACS = 24 * 24 * 64 * 75 + 12 * 12 * 64 * 1600 + 2304 * 384 + 384 * 192 + 192 * 10
-"""Multiplications of one image, by direct convolution."""
+"""Multiply-accumulate operations per image with direct convolution."""
 
 
 @pytest.fixture(scope="module")
-def usual(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The usual export as a file."""
-    return usual_export(tmp_path_factory.mktemp("peer") / "usual.onnx")
+def default_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_by_default(tmp_path_factory.mktemp("peer") / "default.onnx")
 
 
 @pytest.fixture(scope="module")
-def peers(usual: Path) -> dict[str, Run]:
-    """Everything that we are compared with."""
-    peers = {"usual export": usual_session(usual), "torch": torch_eager(), "torch.compile": torch_compiled()}
-    if importlib.util.find_spec("openvino"):
-        peers["openvino"] = openvino(usual, "THROUGHPUT")
-    return peers
+def peers(default_export: Path) -> dict[str, Run]:
+    """The peers on the CPU, without OpenVINO."""
+    return {"default export": plain_session(default_export), "torch": torch_eager(), "torch.compile": torch_compiled()}
+
+
+@pytest.fixture(scope="module")
+def openvino(default_export: Path) -> dict[str, Run]:
+    """OpenVINO for throughput; empty without the package."""
+    return openvino_runs(default_export, "THROUGHPUT") if importlib.util.find_spec("openvino") else {}
 
 
 @pytest.fixture(scope="module")
 def ours() -> Iterator[dict[str, Run]]:
-    """The shipped models, each as exact as it says."""
+    """The shipped models by name."""
     models = {name: Classifier(name, device="cpu") for name in ("fp32", "int8", "fp16")}
     yield {name: model.probabilities for name, model in models.items()}
     for model in models.values():
@@ -59,7 +61,7 @@ def random_images(count: int) -> Batch:
 
 
 def repeated(run: Run, batch_size: int) -> Callable[[], None]:
-    """Runs all ``IMAGES`` in batches."""
+    """Return a function that runs ``IMAGES`` images in batches."""
     batch, times = random_images(batch_size), max(1, IMAGES // batch_size)
 
     def repeat() -> None:
@@ -69,56 +71,55 @@ def repeated(run: Run, batch_size: int) -> Callable[[], None]:
     return repeat
 
 
+def on_image(run: Run, image: Batch) -> Callable[[], object]:
+    """Return a function that runs one batch of one image."""
+    return lambda: run(image)
+
+
 @pytest.mark.benchmark(group="model alone")
 @pytest.mark.parametrize("batch_size", [1, 8, 32, 128, 512])
-def test_throughput(benchmark: BenchmarkFixture, ours: dict[str, Run], peers: dict[str, Run], batch_size: int) -> None:
-    contestants = {name: repeated(run, batch_size) for name, run in {**ours, **peers}.items()}
+def test_throughput(
+    benchmark: BenchmarkFixture,
+    ours: dict[str, Run],
+    peers: dict[str, Run],
+    openvino: dict[str, Run],
+    batch_size: int,
+) -> None:
+    contestants = {name: repeated(run, batch_size) for name, run in {**ours, **peers, **openvino}.items()}
     compare(benchmark, contestants, IMAGES)
     benchmark.extra_info["batch"] = batch_size
 
 
 @pytest.mark.benchmark(group="latency of one image")
-def test_latency(benchmark: BenchmarkFixture, ours: dict[str, Run], peers: dict[str, Run], usual: Path) -> None:
-    """Single calls, all in turn; p50, p95 and p99 in microseconds."""
+def test_latency(
+    benchmark: BenchmarkFixture, ours: dict[str, Run], peers: dict[str, Run], default_export: Path
+) -> None:
+    """Single calls, interleaved: p50, p95 and p99 in microseconds."""
     image = random_images(1)
     runs = {**ours, **peers}
-    if "openvino" in runs:
-        runs["openvino"] = openvino(usual, "LATENCY")
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run(image)
-
-    def one_round() -> None:
-        for name, run in runs.items():
-            times[name] += [timed(lambda run=run: run(image)) for _ in range(20)]  # type: ignore[misc]
-
-    benchmark.pedantic(one_round, rounds=100, warmup_rounds=1)
+    if importlib.util.find_spec("openvino"):
+        runs |= openvino_runs(default_export, "LATENCY")
+    contest = Interleaved({name: on_image(run, image) for name, run in runs.items()}, calls=20)
+    benchmark.pedantic(contest.run_round, rounds=LATENCY_ROUNDS)
     for percentile in (50, 95, 99):
-        values = {name: round(float(np.percentile(t, percentile)) * 1e6) for name, t in times.items()}
+        values = {name: round(float(np.percentile(t, percentile)) * 1e6) for name, t in contest.seconds.items()}
         benchmark.extra_info[f"p{percentile}_us"] = values
 
 
 @pytest.mark.benchmark(group="roofline")
 def test_roofline(benchmark: BenchmarkFixture, ours: dict[str, Run]) -> None:
-    """What a product of two large float32 matrices reaches, in turn with the models: multiplications/s of both."""
+    """The rate of a large float32 GEMM, interleaved with the models: multiply-accumulate operations per second."""
     size = 1536
     a, b = torch.randn(size, size), torch.randn(size, size)
-    runs = {name: repeated(ours[name], 32) for name in ("fp32", "int8")}
-    times: dict[str, list[float]] = {name: [] for name in ("matrix product", *runs)}
-
-    def one_round() -> None:
-        times["matrix product"].append(timed(lambda: a @ b))
-        for name, run in runs.items():
-            times[name].append(timed(run))
-
-    one_round()
-    benchmark.pedantic(one_round, rounds=30)
-    peak = size**3 / float(np.median(times["matrix product"]))
+    models = {name: repeated(ours[name], 32) for name in ("fp32", "int8")}
+    contest = Interleaved({"GEMM": lambda: a @ b, **models})
+    benchmark.pedantic(contest.run_round, rounds=30)
+    seconds = contest.medians()
+    peak = size**3 / seconds["GEMM"]
     benchmark.extra_info["peak_gmacs"] = round(peak / 1e9, 1)
     benchmark.extra_info["images_per_s_at_peak"] = round(peak / MACS)
-    for name in runs:
-        reached = IMAGES / float(np.median(times[name]))
-        benchmark.extra_info[f"{name}_of_peak"] = round(reached * MACS / peak, 2)
+    for name in models:
+        benchmark.extra_info[f"{name}_of_peak"] = round(IMAGES / seconds[name] * MACS / peak, 2)
 
 
 @pytest.mark.benchmark(group="model alone on CUDA")
@@ -127,26 +128,25 @@ def test_roofline(benchmark: BenchmarkFixture, ours: dict[str, Run]) -> None:
     reason="needs onnxruntime-gpu and a CUDA GPU",
 )
 @pytest.mark.parametrize("batch_size", [1, 8, 64, 512, 8192])
-def test_throughput_on_cuda(benchmark: BenchmarkFixture, usual: Path, batch_size: int) -> None:
-    """Copies to and from the GPU included, in ours and in all peers."""
+def test_throughput_on_cuda(benchmark: BenchmarkFixture, default_export: Path, batch_size: int) -> None:
+    """All times include the copies to and from the GPU."""
     ours: dict[str, Run] = {
         "fp32": Classifier("fp32", device="cuda").probabilities,
         "fp32 in TF32": Classifier("fp32", device="cuda", tf32=True).probabilities,
         "fp16": Classifier("fp16", device="cuda").probabilities,
     }
-    plain = onnxruntime.InferenceSession(usual, providers=["CUDAExecutionProvider"])
     eager = plain_graph().cuda()
     compiled = torch.compile(eager, dynamic=True)
 
     def in_torch(graph: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]) -> Run:
-        def run(batch: Batch) -> object:
+        def run(batch: Batch) -> np.ndarray:
             with torch.no_grad():
                 return graph(torch.from_numpy(batch).cuda())[1].cpu().numpy()
 
         return run
 
     peers: dict[str, Run] = {
-        "usual export": lambda batch: plain.run(["probabilities"], {"images": batch}),
+        "default export": plain_session(default_export, "CUDAExecutionProvider"),
         "torch": in_torch(eager),
         "torch.compile": in_torch(compiled),
     }

@@ -1,4 +1,4 @@
-"""The whole training step, input pipeline and averages included, against a plain port fed with ready batches."""
+"""The whole training step, input pipeline and averages included, against a plain port using precomputed batches."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.peers import PlainNet, compare, median_seconds, plain_step
+from benchmarks.peers import PlainNet, plain_step
+from benchmarks.timing import compare, median_seconds
 from cifar10_zoo.config import Hyperparameters, Precision
 from cifar10_zoo.data.batches import TrainingBatches
 from cifar10_zoo.data.cifar10 import Dataset
@@ -19,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def random_data() -> Dataset:
-    """Random pixels; what they show makes no difference to the speed."""
+    """Return 50,000 random images: the speed of a step does not depend on the pixels."""
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8, generator=random)
     return Dataset("custom", (), images, torch.randint(0, 10, (50_000,), generator=random))
@@ -52,7 +53,7 @@ def test_training_step(benchmark: BenchmarkFixture, batches: TrainingBatches, pr
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_training_step_on_cuda(benchmark: BenchmarkFixture, precision: Precision) -> None:
-    """Fifty steps between two waits for the GPU, in ours and in the plain port."""
+    """The GPU is synchronized once per 50 steps, in ours and in the plain port."""
     steps, cuda = 50, torch.device("cuda")
     state = TrainingState(Hyperparameters(initial_learning_rate=0.01, precision=precision), cuda)
     batches = TrainingBatches(random_data(), state.hyperparameters, cuda)
@@ -77,7 +78,7 @@ def test_training_step_on_cuda(benchmark: BenchmarkFixture, precision: Precision
 
 @pytest.mark.benchmark(group="training step")
 def test_summaries(benchmark: BenchmarkFixture, batches: TrainingBatches, tmp_path: Path) -> None:
-    """What all summaries of one step take: paid once every 100 steps."""
+    """The time to write all summaries of one step, which training does once per 100 steps."""
     state = TrainingState(Hyperparameters(batch_size=BATCH_SIZE))
     images, labels = batches.batch(0)
     losses = state.train_step(images, labels)
@@ -92,7 +93,7 @@ def test_summaries(benchmark: BenchmarkFixture, batches: TrainingBatches, tmp_pa
 
 @pytest.mark.benchmark(group="training step")
 def test_input_pipeline(benchmark: BenchmarkFixture, batches: TrainingBatches) -> None:
-    """Alone, to be compared with the step that it is part of."""
+    """The time to make one batch, which is part of the training step."""
     steps = iter(range(10**9))
     benchmark.pedantic(lambda: batches.batch(next(steps)), rounds=100, warmup_rounds=3)
     benchmark.extra_info["images_per_s"] = round(BATCH_SIZE / median_seconds(benchmark))

@@ -11,7 +11,11 @@ from cifar10_runtime.atomic import sync
 
 @contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
-    """A temporary directory to fill; it becomes ``target`` at the end of the block, or is deleted after an error."""
+    """Create ``target`` at the end of the block, with all files that the block wrote.
+
+    Yields:
+        A temporary directory for these files. It becomes ``target``; after an error it is deleted.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
     try:

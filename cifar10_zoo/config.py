@@ -1,4 +1,4 @@
-"""Every number that shapes a training run, in one place."""
+"""All hyperparameters of a training run."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -13,52 +13,52 @@ RecipeName = Literal["tutorial", "modern"]
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What shapes a run; the defaults are the tutorial's. A checkpoint carries its hyperparameters, and resuming with
-    others is refused. ``recipes.py`` has the choices that belong together.
+    """The hyperparameters of a run; each default is the tutorial's value.
 
-    Sources: ``cifar10.py`` unless said otherwise.
+    A checkpoint contains its hyperparameters, and a run continues only with the same ones. ``recipes`` has sets of
+    values that belong together. Names in parentheses are the tutorial's, in ``cifar10.py``; "new" marks an addition.
     """
 
     recipe: RecipeName = "tutorial"
-    """Where all other defaults come from: recipes.py says what each recipe gives."""
+    """Recipe that sets the defaults of the other hyperparameters."""
     seed: int = 0
-    """Seed of the initial weights, the order of the images and their distortions (ours: the tutorial has none)."""
+    """Seed of the initial weights, the order of the images and the augmentation (new)."""
     batch_size: int = 128
-    """Images in a batch (the flag of the same name)."""
+    """Images per batch (batch_size)."""
     initial_learning_rate: float = 0.1
-    """Learning rate at step 0, or the highest of a triangle (INITIAL_LEARNING_RATE)."""
+    """Learning rate at step 0, or the peak of a triangle (INITIAL_LEARNING_RATE)."""
     schedule: Literal["staircase", "triangle"] = "staircase"
-    """Course of the learning rate: the tutorial's, or up from 0 in a fifth of --epochs and down to 0 in the rest."""
+    """Learning rate schedule: the tutorial's staircase, or a triangle: up from 0 for a fifth of --epochs, then down."""
     learning_rate_decay_factor: float = 0.1
-    """Factor by which a staircase falls at each stair (LEARNING_RATE_DECAY_FACTOR)."""
+    """Factor of the learning rate at each decay of a staircase (LEARNING_RATE_DECAY_FACTOR)."""
     num_epochs_per_decay: float = 350.0
-    """Epochs of 50,000 images between two stairs, as one process alone counts them (NUM_EPOCHS_PER_DECAY)."""
+    """Epochs of 50,000 images between decays of a staircase, counted in one process (NUM_EPOCHS_PER_DECAY)."""
     epochs: float = 0.0
-    """Epochs of 50,000 images after which training ends; 0 for no such end (ours)."""
+    """Epochs of 50,000 images after which training ends; 0 for no limit (new)."""
     momentum: float = 0.0
-    """Nesterov's; the tutorial has none."""
+    """Nesterov momentum; 0 for none (new)."""
     weight_decay: float = 0.004
-    """Factor of sum(w^2)/2 of the weights of local3 and of local4 in the loss (wd in inference())."""
+    """Factor of sum(w^2)/2 in the loss, for the weights of local3 and of local4 (wd in inference())."""
     kernel_decay: float = 0.0
-    """The same for all weights, biases excepted, in the gradient alone (ours)."""
+    """Weight decay of all weights except biases, added to the gradient instead of the loss (new)."""
     label_smoothing: float = 0.0
-    """Probability that the loss wants spread over all classes (ours)."""
+    """Label-smoothing factor (new)."""
     distort_colors: float = 1.0
-    """Strength of the distortions of brightness and contrast, 0 for none (distorted_inputs())."""
+    """Strength of the random changes of brightness and contrast; 0 for none (distorted_inputs())."""
     alternate_flips: bool = False
-    """Mirror each image in every other epoch, instead of by chance (ours)."""
+    """Mirror each image in every other epoch, instead of at random (new)."""
     batch_norm: bool = False
-    """Train with batch normalization, folded into the weights for evaluation and export (ours)."""
+    """Train with batch normalization, which is folded into the weights for evaluation and export (new)."""
     whiten: bool = False
-    """Begin with filters in conv1 that whiten patches of the training images (ours)."""
+    """Initialize conv1 with filters that whiten patches of the training images (new)."""
     moving_average_decay: float = 0.9999
-    """Upper limit of the decay of the averaged weights, per step (MOVING_AVERAGE_DECAY)."""
+    """Upper limit of the decay of the EMA weights, per step (MOVING_AVERAGE_DECAY)."""
     loss_average_decay: float = 0.9
-    """Decay of the averaged losses, per step (_add_loss_summaries())."""
+    """Decay of the loss averages, per step (_add_loss_summaries())."""
     precision: Precision = "fp32"
-    """Type that layers compute in; the weights and their averages stay float32, and so does evaluation."""
+    """Dtype of the layers in training; weights, EMA weights and evaluation stay float32."""
     num_gpus: Annotated[int, tyro.conf.Suppress] = 1
-    """Processes that train together, each on batches of its own (the flag of the same name); torchrun says how many."""
+    """Processes that train together, each on its own batches (num_gpus); torchrun sets the number."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -67,7 +67,7 @@ class Hyperparameters:
         if self.batch_norm and self.batch_size == 1:
             raise OptionError("--batch-size must be above 1 with --batch-norm")
         if self.schedule == "triangle" and not self.epochs:
-            raise OptionError("--schedule triangle needs an end: name --epochs")
+            raise OptionError("--schedule triangle needs a last step: set --epochs")
 
 
 _LIMITS: dict[str, tuple[float, float]] = {
@@ -88,5 +88,5 @@ _LIMITS: dict[str, tuple[float, float]] = {
 
 
 def flag(name: str) -> str:
-    """The command-line spelling of a field: ``batch_size`` -> ``--batch-size``."""
+    """Return the command-line option of a field: ``batch_size`` -> ``--batch-size``."""
     return "--" + name.replace("_", "-")

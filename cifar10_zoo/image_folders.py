@@ -1,4 +1,4 @@
-"""Write the images of a data set as PNG files, one folder a class, for anything that reads image files.
+"""Write the images of a data set as PNG files, one directory per class, for programs that read image files.
 
 python -m cifar10_zoo.image_folders --output images
 """
@@ -11,7 +11,7 @@ from PIL import Image
 
 from cifar10_zoo import atomic
 from cifar10_zoo.cli import DataOptions, run
-from cifar10_zoo.data.cifar10 import Dataset, Split
+from cifar10_zoo.data.cifar10 import Dataset, Split, load
 from cifar10_zoo.errors import DatasetError
 
 
@@ -20,20 +20,20 @@ class Options(DataOptions):
     """Write the images of the data set as PNG files: OUTPUT/CLASS/NUMBER.png."""
 
     output: Path
-    """Folder to make."""
+    """Directory to create."""
     split: Split = "test"
     """The 10,000 test images or the 50,000 training images."""
 
 
-def write(data: Dataset, folder: Path) -> None:
-    """Write every image of ``data`` to ``folder/CLASS/NUMBER.png``, numbered in the order of the data set.
+def write(data: Dataset, directory: Path) -> None:
+    """Write each image of ``data`` to ``directory/CLASS/NUMBER.png``, numbered in the order of the data set.
 
     Raises:
-        DatasetError: the folder exists already.
+        DatasetError: ``directory`` exists already.
     """
-    if folder.exists():
-        raise DatasetError(f"{folder} exists already: name another --output")
-    with atomic.new_directory(folder) as unfinished:
+    if directory.exists():
+        raise DatasetError(f"{directory} exists already: name another --output")
+    with atomic.new_directory(directory) as unfinished:
         for name in data.classes:
             (unfinished / name).mkdir()
         for number, (image, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):
@@ -42,8 +42,8 @@ def write(data: Dataset, folder: Path) -> None:
 
 
 def main(options: Options) -> None:
-    """Write the folders that ``options`` ask for."""
-    data = options.load(options.split)
+    """Read the data set, write its images and print their number."""
+    data = load(options.data_dir, options.split, options.data_url)
     write(data, options.output)
     print(f"{options.output}: {len(data.images)} {data.name} images in {len(data.classes)} folders", file=sys.stderr)
 

@@ -1,9 +1,9 @@
-"""A stand-in for CIFAR-10 that needs no download: ten classes of drawn shapes and textures, in the same layout.
+"""Write a synthetic data set in the format of CIFAR-10: ten classes of drawn shapes and textures, no download.
 
     python -m cifar10_zoo.synthetic --data-dir DIR
 
-The classes have names of their own, so that everything made from them says ``synthetic`` and nothing can be taken
-for a result on CIFAR-10.
+The data set has its own name and class names, and all results are labeled ``synthetic``, so that they cannot be taken
+for results on CIFAR-10.
 """
 
 from collections.abc import Callable
@@ -15,23 +15,23 @@ from numpy.typing import NDArray
 
 from cifar10_zoo import atomic
 from cifar10_zoo.cli import run
-from cifar10_zoo.data import cifar10 as dataset
+from cifar10_zoo.data import cifar10
 from cifar10_zoo.errors import DatasetError, OptionError
 
 Floats = NDArray[np.float32]
 
 _SIZE = 32
-_NOISE = 24  # pixel values by which noise shifts a pixel at most
+_NOISE = 24  # largest shift of a pixel value by noise
 
 
 def _waves(coordinate: Floats, radius: Floats) -> Floats:
-    """Waves with a period of 0.9 radii."""
+    """Return a sine wave along ``coordinate`` with a period of 0.9 radii."""
     return np.sin(coordinate * (2 * np.pi / 0.9 / radius))
 
 
-# Where each class is drawn, in the order of dataset.CLASSES["synthetic"].
-# x and y [N, 32, 32] are pixels from a random centre, r [N, 1, 1] is a random radius.
-_DRAWINGS: tuple[Callable[[Floats, Floats, Floats], NDArray[np.bool_]], ...] = (
+# The mask of each class, in the order of CLASSES["synthetic"].
+# x and y [N, 32, 32] are pixel distances from a random center, r [N, 1, 1] is a random radius.
+_MASKS: tuple[Callable[[Floats, Floats, Floats], NDArray[np.bool_]], ...] = (
     lambda x, y, r: x**2 + y**2 < r**2,
     lambda x, y, r: np.maximum(abs(x), abs(y)) < 0.9 * r,
     lambda x, y, r: (abs(y) < r) & (abs(x) < (y + r) / 2),
@@ -46,9 +46,14 @@ _DRAWINGS: tuple[Callable[[Floats, Floats, Floats], NDArray[np.bool_]], ...] = (
 
 
 def draw(labels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw an image of each class in ``labels`` [N]: [N, 3, 32, 32] uint8, each different.
+    """Draw one image per label, with random position, size, colors and noise.
 
-    Position, size, colours and noise are random; two colours of one image differ by at least 60 in some channel.
+    Args:
+        labels: [N], 0 to 9.
+        random: The source of all random values.
+
+    Returns:
+        [N, 3, 32, 32]. The two colors of an image differ by at least 60 in each channel, before noise.
     """
     count = len(labels)
     center = random.uniform(12, 20, size=(2, count, 1, 1)).astype(np.float32)
@@ -57,9 +62,9 @@ def draw(labels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.u
     x = pixel[None, None, :] - center[0]
     y = pixel[None, :, None] - center[1]
     mask = np.empty((count, _SIZE, _SIZE), dtype=bool)
-    for label, drawing in enumerate(_DRAWINGS):
+    for label, mask_of in enumerate(_MASKS):
         chosen = labels == label
-        mask[chosen] = drawing(x[chosen], y[chosen], radius[chosen])
+        mask[chosen] = mask_of(x[chosen], y[chosen], radius[chosen])
 
     ground = random.integers(0, 256, size=(count, 3))
     shift = random.integers(60, 196, size=(count, 3)) * np.where(ground < 128, 1, -1)
@@ -70,26 +75,26 @@ def draw(labels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.u
 
 
 def write(data_dir: Path, seed: int = 0) -> Path:
-    """Write a data set of 50,000 training and 10,000 test images, the same for the same seed.
+    """Write 50,000 training and 10,000 test images; equal seeds give equal files.
 
     Returns:
-        Its folder, ``data_dir/cifar-10-batches-bin``.
+        The new directory, ``data_dir/cifar-10-batches-bin``.
 
     Raises:
-        DatasetError: there is a data set already.
+        DatasetError: This directory exists already.
     """
-    folder = data_dir / dataset.FOLDER
-    if folder.exists():
-        raise DatasetError(f"{folder} exists already: name another --data-dir")
+    directory = data_dir / cifar10.FOLDER
+    if directory.exists():
+        raise DatasetError(f"{directory} exists already: name another --data-dir")
     random = np.random.default_rng(seed)
-    with atomic.new_directory(folder) as unfinished:
-        for name in (*dataset.FILES["train"], *dataset.FILES["test"]):
-            labels = random.permutation(np.arange(dataset.RECORDS_PER_FILE, dtype=np.uint16) % 10).astype(np.uint8)
+    with atomic.new_directory(directory) as unfinished:
+        for name in (*cifar10.FILES["train"], *cifar10.FILES["test"]):
+            labels = random.permutation(np.arange(cifar10.RECORDS_PER_FILE, dtype=np.uint16) % 10).astype(np.uint8)
             records = np.concatenate([labels[:, None], draw(labels, random).reshape(len(labels), -1)], axis=1)
             records.tofile(unfinished / name)
-        meta = "\n".join(dataset.CLASSES["synthetic"]) + "\n"
-        (unfinished / dataset.META_FILE).write_text(meta, encoding="utf-8")
-    return folder
+        meta = "\n".join(cifar10.CLASSES["synthetic"]) + "\n"
+        (unfinished / cifar10.META_FILE).write_text(meta, encoding="utf-8")
+    return directory
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ class Options:
     """Write the synthetic data set."""
 
     data_dir: Path
-    """Folder to make cifar-10-batches-bin/ in (184 MB)."""
+    """Directory in which to create cifar-10-batches-bin/ (184 MB)."""
     seed: int = 0
     """Seed of the drawings."""
 
@@ -107,7 +112,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Write the data set that ``options`` ask for."""
+    """Write the data set and print its directory."""
     print(f"{write(options.data_dir, options.seed)}: 60,000 synthetic images")
 
 

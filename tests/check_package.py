@@ -1,9 +1,9 @@
-"""Look at the wheel and the sdist, then try the wheel as a user would: in an empty environment, far from the checkout.
+"""Check the wheel and the sdist, then use the wheel as a user does: in an empty environment, outside the checkout.
 
     python tests/check_package.py dist
 
-Both must hold what git has, no more and no less. The wheel is installed with the extra cpu alone, and classifies; with
-ray, and does so on Ray; then with export, and trains, evaluates and exports.
+The sdist must hold exactly the files of the checkout, and the wheel exactly those of its packages. The installed wheel
+must classify with the extra cpu, classify on Ray with ray, and train, evaluate and export with export.
 """
 
 import os
@@ -25,14 +25,14 @@ PACKAGES = ("cifar10_zoo/", "export/cifar10_export/", "runtime/cifar10_runtime/"
 
 
 class Failure(Exception):
-    """What is wrong with the package."""
+    """The package is wrong; the message says what."""
 
 
 def check_contents(wheel: Path, sdist: Path) -> None:
-    """The sdist is the checkout, and the wheel is the packages in it and the licence.
+    """Check that the sdist holds the checkout, and the wheel its three packages and the license.
 
     Raises:
-        Failure: a file is missing or too much.
+        Failure: a file is missing or should not be there.
     """
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -54,19 +54,19 @@ def check_contents(wheel: Path, sdist: Path) -> None:
 
 
 def _compare(archive: Path, actual: set[str], expected: set[str]) -> None:
-    for what, names in (("lacks", expected - actual), ("has, and should not", actual - expected)):
+    for what, names in (("lacks", expected - actual), ("has, but should not have", actual - expected)):
         if names:
             raise Failure(f"{archive.name} {what}: {', '.join(sorted(names))}")
 
 
 @dataclass(frozen=True)
 class User:
-    """Someone with an empty virtual environment in ``folder``, who has never seen the checkout."""
+    """A user with an empty virtual environment in ``folder`` and without the checkout."""
 
     folder: Path
 
     def install(self, *requirements: str) -> None:
-        """With pip, and the versions of constraints.txt."""
+        """Install requirements with pip, in the versions of constraints.txt."""
         self.run(
             "python -m pip install --quiet --disable-pip-version-check -c", ROOT / "constraints.txt", *requirements
         )
@@ -74,8 +74,11 @@ class User:
     def run(self, command: str, *words: object, says: str = "") -> None:
         """Run a command of the environment in the folder.
 
+        Args:
+            says: a regular expression that the output must match.
+
         Raises:
-            Failure: it fails, or what it prints does not match ``says``.
+            Failure: the command fails, or its output does not match ``says``.
         """
         program, *rest = [*command.split(), *map(str, words)]
         print("$", program, *rest, flush=True)
@@ -92,15 +95,16 @@ class User:
         )
         print(f"  {time.monotonic() - start:.1f} s", flush=True)
         if result.returncode or not re.search(says, result.stdout):
-            wanted = f", and should say {says!r}" if says else ""
-            raise Failure(f"{program} {' '.join(rest)}\nended with {result.returncode}{wanted}:\n{result.stdout}")
+            wanted = f"; its output should match {says!r}" if says else ""
+            ended = f"ended with status {result.returncode}{wanted}"
+            raise Failure(f"{program} {' '.join(rest)}\n{ended}:\n{result.stdout}")
 
 
 def check_use(wheel: Path, folder: Path) -> None:
-    """Do what the README says, from the wheel alone.
+    """Run the commands of the README with the installed wheel only.
 
     Raises:
-        Failure: a command fails, or does not say what it should.
+        Failure: a command fails, or its output is not as expected.
     """
     venv.create(folder / "venv", with_pip=True)
     (folder / "images").mkdir()
@@ -119,7 +123,7 @@ def check_use(wheel: Path, folder: Path) -> None:
     user.run("python -m cifar10_zoo.synthetic --data-dir data", says="60,000 synthetic images")
     user.run("python -m cifar10_zoo.train --data-dir data --max-steps 20", says=r"step 20: .*model\.ckpt-20\.")
     user.run("python -m cifar10_zoo.evaluate --data-dir data --run-once", says=r"precision @ 1 = 0\.\d")
-    user.run("python -m cifar10_export --data-dir data", says=r"equal to PyTorch, precision @ 1 = 0\.\d")
+    user.run("python -m cifar10_export --data-dir data", says=r"equal to PyTorch, top-1 accuracy 0\.\d")
     user.run("python -m cifar10_zoo.image_folders --data-dir data --output drawn", says="10000 synthetic images")
     user.run(
         "cifar10-infer drawn --model cifar10.onnx --output drawn.csv", says=r"accuracy 0\.\d+ \(\d+ of 10000 images"
@@ -133,7 +137,8 @@ def main(dist: Path) -> None:
     check_contents(wheel, sdist)
     with tempfile.TemporaryDirectory() as folder:
         check_use(wheel, Path(folder))
-    print(f"{wheel.name} ({wheel.stat().st_size:,} bytes) and {sdist.name} ({sdist.stat().st_size:,} bytes) are well")
+    sizes = [f"{path.name} ({path.stat().st_size:,} bytes)" for path in (wheel, sdist)]
+    print(f"{' and '.join(sizes)}: all checks passed")
 
 
 if __name__ == "__main__":

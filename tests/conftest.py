@@ -12,12 +12,12 @@ from PIL import Image
 
 from cifar10_zoo import image_folders, synthetic, train
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.data import cifar10 as dataset
+from cifar10_zoo.data import cifar10
 from cifar10_zoo.data.cifar10 import Dataset
 from tests.helpers.command_line import ROOT, run
 from tests.helpers.golden_reference import GOLDEN
 
-hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+hypothesis.settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
 hypothesis.settings.load_profile("untimed")
 
 
@@ -26,13 +26,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests marked gpu name the package that must see a CUDA GPU."""
+    """Skip a test marked ``gpu(package)`` unless the package can use a CUDA GPU."""
     mark = item.get_closest_marker("gpu")
-    there = {
+    available = {
         "torch": torch.cuda.is_available(),
         "onnxruntime-gpu": "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
     }
-    if mark and not there[mark.args[0]]:
+    if mark and not available[mark.args[0]]:
         pytest.skip(f"needs a CUDA GPU that {mark.args[0]} can use")
 
 
@@ -41,13 +41,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         golden = metafunc.config.getoption("--golden")
         folders = sorted(golden.glob("seed[0-9]*"))
         if not folders:
-            raise pytest.UsageError(f"--golden {golden}: there are no seedN folders")
+            raise pytest.UsageError(f"--golden {golden}: it has no seedN folders")
         metafunc.parametrize("golden_folder", folders, ids=lambda folder: folder.name, scope="module")
 
 
 @pytest.fixture(scope="session")
 def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with the synthetic data set."""
+    """A data directory with the synthetic data set."""
     folder = tmp_path_factory.mktemp("synthetic")
     synthetic.write(folder)
     return folder
@@ -55,9 +55,9 @@ def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cifar10_dir() -> Path:
-    """A data folder with real CIFAR-10; skips without one, unless CIFAR10_TESTS_NEED_DATA is set."""
-    folder = dataset.default_data_dir()
-    if not dataset.is_present(folder):
+    """A data directory with CIFAR-10; without one the test is skipped, or fails if CIFAR10_TESTS_NEED_DATA is set."""
+    folder = cifar10.default_data_dir()
+    if not cifar10.is_present(folder):
         message = f"CIFAR-10 is not in {folder}: set CIFAR10_DATA_DIR"
         if os.environ.get("CIFAR10_TESTS_NEED_DATA"):
             pytest.fail(message)
@@ -67,7 +67,7 @@ def cifar10_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def train_dir(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoints of a short training on the synthetic data set; the newest is of step 60."""
+    """The directory of a short run on the synthetic data set, with checkpoints of steps 40 and 60."""
     folder = tmp_path_factory.mktemp("train")
     recipe = Hyperparameters(batch_size=64)
     for steps in (40, 60):
@@ -78,7 +78,7 @@ def train_dir(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def model_file(train_dir: Path, synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What export/to_onnx.py makes of the newest checkpoint, alone in its folder."""
+    """The file that export/to_onnx.py writes for the newest checkpoint, in a directory without other files."""
     output = tmp_path_factory.mktemp("export") / "model.onnx"
     words = ("--checkpoint-dir", train_dir, "--data-dir", synthetic_dir, "--output", output)
     result = run(ROOT / "export" / "to_onnx.py", *words)
@@ -90,7 +90,7 @@ def model_file(train_dir: Path, synthetic_dir: Path, tmp_path_factory: pytest.Te
 @pytest.fixture(scope="session")
 def folder(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first 300 test images as PNG files in class folders."""
-    data = dataset.load(synthetic_dir, "test")
+    data = cifar10.load(synthetic_dir, "test")
     target = tmp_path_factory.mktemp("images") / "test"
     image_folders.write(Dataset(data.name, data.classes, data.images[:300], data.labels[:300]), target)
     return target

@@ -1,4 +1,4 @@
-// Makes dist/page/, a static page: scripts, style, ONNX Runtime and the models that cifar10-infer uses.
+// Builds dist/page/, a static page: scripts, style, ONNX Runtime and the models of cifar10-infer.
 
 import { cp, rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";

@@ -1,1 +1,1 @@
-"""Data sets: reading, downloading, batches and transforms."""
+"""The data set: download, binary files, training batches and transforms."""

@@ -1,13 +1,14 @@
-"""Which images are in batch k, and the training batches themselves.
+"""Training batches. Batch k is a pure function of the seed and k, so resuming needs no saved generator state.
 
-A batch is a pure function of the seed and its number: resuming needs no saved generator state.
+Source: ``distorted_inputs()`` of ``cifar10_input.py``.
 """
 
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cifar10_zoo.config import Hyperparameters
@@ -16,10 +17,28 @@ from cifar10_zoo.data.rng import FIRST_FLIPS, ORDER, generator
 from cifar10_zoo.data.transforms import Augmentation, augment, sample_augmentation, to_device
 
 
-class TrainingBatches:
-    """The endless sequence of training batches of a data set, on the device that trains.
+@dataclass(frozen=True)
+class BatchSample:
+    """The random choices of one batch of N images."""
 
-    Every image comes once an epoch, in an order of its own for each epoch. A batch may span two epochs.
+    index: Tensor
+    """[N] int64: which images of the data set."""
+    augmentation: Augmentation
+    """How each image is augmented."""
+
+    def to(self, device: torch.device) -> "BatchSample":
+        """Return the same choices on ``device``."""
+        return BatchSample(to_device(self.index, device), self.augmentation.to(device))
+
+    def tensors(self) -> list[Tensor]:
+        """Return the index and the fields of the augmentation."""
+        return [self.index, *self.augmentation.tensors()]
+
+
+class TrainingBatches:
+    """The endless sequence of training batches of a data set, on the training device.
+
+    Each epoch contains every image once, in a new random order. A batch may span two epochs.
     """
 
     def __init__(self, data: Dataset, hyperparameters: Hyperparameters, device: torch.device) -> None:
@@ -28,55 +47,93 @@ class TrainingBatches:
         self.hyperparameters = hyperparameters
 
     def batch(self, number: int) -> tuple[Tensor, Tensor]:
-        """Images [batch_size, 3, 24, 24] float32, distorted, and labels [batch_size] int64 of batch ``number``."""
-        return self.assemble(self.draw(number))
+        """Return batch ``number``.
 
-    def draw(self, number: int) -> tuple[Tensor, Augmentation]:
-        """What chance decides of a batch: which images [batch_size] int64, and what happens to each."""
+        Returns:
+            Augmented images [batch_size, 3, 24, 24] float32 and labels [batch_size] int64.
+        """
+        return self.assemble(self.sample(number))
+
+    def sample(self, number: int) -> BatchSample:
+        """Sample the random choices of batch ``number`` on the CPU; return them on the training device."""
         recipe, count = self.hyperparameters, len(self.images)
         index = batch_indices(recipe.seed, number, recipe.batch_size, count)
-        distortions = sample_augmentation(
+        augmentation = sample_augmentation(
             recipe.seed, number, recipe.batch_size, self.images.shape[-1], recipe.distort_colors
         )
         if recipe.alternate_flips:
-            epochs = _positions(number, recipe.batch_size) // count
-            flip = alternating_flips(recipe.seed, index, torch.from_numpy(epochs), count)
-            distortions = replace(distortions, flip=flip)
-        return to_device(index, self.images.device), distortions.to(self.images.device)
+            epochs = torch.from_numpy(_positions(number, recipe.batch_size) // count)
+            augmentation = replace(augmentation, flip=alternating_flips(recipe.seed, index, epochs, count))
+        return BatchSample(index, augmentation).to(self.images.device)
 
-    def assemble(self, drawn: tuple[Tensor, Augmentation]) -> tuple[Tensor, Tensor]:
-        """The batch that was drawn; all of it happens on the device."""
-        index, distortions = drawn
-        return augment(self.images[index], distortions), self.labels[index]
+    def assemble(self, sample: BatchSample) -> tuple[Tensor, Tensor]:
+        """Return the images and labels of ``sample``, as ``batch`` does; all work happens on the training device."""
+        return augment(self.images[sample.index], sample.augmentation), self.labels[sample.index]
+
+
+class LazyBatch:
+    """Batch ``number`` of ``batches``, built once, on first use.
+
+    A CUDA graph builds its batches itself: there only summaries use the images.
+    """
+
+    def __init__(self, batches: TrainingBatches, number: int) -> None:
+        self.number = number
+        self._batches = batches
+
+    @property
+    def images(self) -> Tensor:
+        """[batch_size, 3, 24, 24] float32, augmented and standardized."""
+        return self._tensors[0]
+
+    @property
+    def labels(self) -> Tensor:
+        """[batch_size] int64."""
+        return self._tensors[1]
+
+    @cached_property
+    def _tensors(self) -> tuple[Tensor, Tensor]:
+        return self._batches.batch(self.number)
 
 
 def batch_indices(seed: int, number: int, batch_size: int, count: int) -> Tensor:
-    """Which of ``count`` images are in batch ``number``: [batch_size] int64."""
+    """Return which of ``count`` images are in batch ``number``: [batch_size] int64."""
     position = _positions(number, batch_size)
     epoch = position // count
     orders = np.stack([_order_of_epoch(seed, int(e), count) for e in range(epoch[0], epoch[-1] + 1)])
     return torch.from_numpy(orders[epoch - epoch[0], position % count])
 
 
-def _positions(number: int, batch_size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Where the images of a batch stand in the endless sequence of epochs."""
+def alternating_flips(seed: int, index: Tensor, epochs: Tensor, count: int) -> Tensor:
+    """Return which images are mirrored: at random in epoch 0, then alternately in each later epoch.
+
+    The network sees both mirror images of every image in any two successive epochs. Independent random flips would
+    show half of the images twice in the same way.
+
+    Args:
+        seed: The seed of the run.
+        index: [N] int64: which of the ``count`` images.
+        epochs: [N] int64: the epoch of each image.
+        count: Number of images in the data set.
+
+    Returns:
+        [N] bool.
+
+    Source: Jordan 2024, https://arxiv.org/abs/2404.00498, section 3.6.
+    """
+    return _first_flips(seed, count)[index] ^ (epochs % 2 == 1)
+
+
+def _positions(number: int, batch_size: int) -> NDArray[np.int64]:
+    """Return the positions of the images of batch ``number`` in the endless sequence of epochs, [batch_size]."""
     return np.arange(number * batch_size, (number + 1) * batch_size)
 
 
-@lru_cache(maxsize=2)
-def _order_of_epoch(seed: int, epoch: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+@lru_cache(maxsize=2)  # a batch may span two epochs
+def _order_of_epoch(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return generator(seed, ORDER, epoch).permutation(count)
 
 
 @lru_cache(maxsize=1)
 def _first_flips(seed: int, count: int) -> Tensor:
     return torch.from_numpy(generator(seed, FIRST_FLIPS, 0).random(count) < 0.5)
-
-
-def alternating_flips(seed: int, index: Tensor, epochs: Tensor, count: int) -> Tensor:
-    """Whether image ``index`` [N] of ``count`` is mirrored in its epoch [N]: by chance in the first, then in turns.
-
-    In two epochs the network sees each image both ways, where chance would show every other twice the same.
-    Source: Jordan 2024, https://arxiv.org/abs/2404.00498, section 3.6.
-    """
-    return _first_flips(seed, count)[index] ^ (epochs % 2 == 1)

@@ -1,7 +1,7 @@
-"""The data set in the binary layout of CIFAR-10: ``DATA_DIR/cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin``.
+"""Data sets in CIFAR-10's binary format: ``DATA_DIR/cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin``.
 
-A record is a label byte and 3,072 pixel bytes: planes R, G, B, each row by row. ``batches.meta.txt`` beside the
-batches names the classes.
+A record is one label byte and 3,072 pixel bytes: planes R, G, B, each row by row. ``batches.meta.txt`` in the same
+folder names the classes.
 """
 
 import os
@@ -23,7 +23,7 @@ CLASSES = {
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     "synthetic": ("disc", "square", "triangle", "cross", "ring", "rows", "columns", "diagonals", "checks", "dots"),
 }
-"""The class names of the data sets that we know, in the order of the labels; they tell one from the other."""
+"""Class names of the known data sets, in the order of the labels; ``read_classes`` recognizes a data set by them."""
 
 FOLDER = "cifar-10-batches-bin"
 META_FILE = "batches.meta.txt"
@@ -31,7 +31,7 @@ RECORDS_PER_FILE = 10_000
 IMAGE_SHAPE = (3, 32, 32)
 RECORD_BYTES = 1 + 3 * 32 * 32
 
-_CLASS_NAME = re.compile(r"\w[\w-]*")  # a folder may be named after it
+_CLASS_NAME = re.compile(r"\w[\w-]*")  # also a valid folder name
 
 Split = Literal["train", "test"]
 FILES: dict[Split, tuple[str, ...]] = {
@@ -55,39 +55,41 @@ class Dataset:
     """One split of a data set."""
 
     name: str
-    """``cifar10``, ``synthetic``, or ``custom`` for classes of any other names."""
+    """``cifar10``, ``synthetic``, or ``custom`` for other class names."""
     classes: tuple[str, ...]
     """The ten class names, in the order of the labels."""
     images: Tensor
-    """[N, 3, 32, 32] uint8, channels R, G, B."""
+    """[N, 3, 32, 32] uint8, RGB."""
     labels: Tensor
     """[N] int64, 0 to 9."""
 
 
 def default_data_dir() -> Path:
-    """``$CIFAR10_DATA_DIR``, else a folder in the user's cache, which unlike /tmp outlives a reboot."""
+    """Return ``$CIFAR10_DATA_DIR``, else a folder in the user's cache directory, which outlives a reboot."""
     return Path(os.environ.get("CIFAR10_DATA_DIR") or platformdirs.user_cache_path("cifar10-zoo"))
 
 
 def is_present(data_dir: Path) -> bool:
-    """Whether ``data_dir`` holds a data set, complete or not."""
+    """Return whether ``data_dir`` holds a data set, complete or not."""
     return (data_dir / FOLDER).is_dir()
 
 
 def load(data_dir: Path, split: Split, url: str | None = None) -> Dataset:
-    """Read a split, after downloading the official archive if ``data_dir`` holds no data set.
+    """Return a split of the data set in ``data_dir``; if there is none, download the official archive first.
 
     Args:
-        url: where to download from instead of the official place; the archive must be the same.
+        data_dir: The parent of the folder ``cifar-10-batches-bin``.
+        split: The 50,000 training images or the 10,000 test images.
+        url: URL of a copy of the official archive, instead of the official URL.
 
     Raises:
-        DatasetError: a file is missing or damaged, or the download failed; the message names it.
+        DatasetError: A file is missing or damaged, or the download failed.
     """
     if (data_dir / META_FILE).exists() or (data_dir / FILES["test"][0]).exists():
-        raise DatasetError(f"--data-dir {data_dir} is the folder of the batches itself: name the one that holds it")
+        raise DatasetError(f"--data-dir {data_dir} is the folder of the batch files: name its parent folder")
     if not is_present(data_dir):
         data_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(data_dir / ".lock"):  # a trainer and an evaluator may start together
+        with FileLock(data_dir / ".lock"):  # training and evaluation may start at the same time
             if not is_present(data_dir):
                 download.fetch(ARCHIVE, data_dir, url)
     folder = data_dir / FOLDER
@@ -98,10 +100,10 @@ def load(data_dir: Path, split: Split, url: str | None = None) -> Dataset:
 
 
 def read_records(path: Path) -> tuple[Tensor, Tensor]:
-    """All records of one file: images [N, 3, 32, 32] uint8 and labels [N] int64.
+    """Return all records of one file: images [N, 3, 32, 32] uint8 and labels [N] int64.
 
     Raises:
-        DatasetError: the file is missing, is not made of whole records or has a label above 9.
+        DatasetError: The file is missing, has an incomplete record or no record, or has a label above 9.
     """
     try:
         data = np.fromfile(path, dtype=np.uint8)
@@ -126,10 +128,19 @@ def _read_batch(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def read_classes(path: Path) -> tuple[str, tuple[str, ...]]:
-    """The data set's name and classes by its ``batches.meta.txt``; without that file it is CIFAR-10."""
+    """Return the name and the classes of a data set.
+
+    Args:
+        path: Its ``batches.meta.txt``. If the file does not exist, the data set is CIFAR-10.
+
+    Raises:
+        DatasetError: The file does not name ten different classes.
+    """
     if not path.exists():
         return "cifar10", CLASSES["cifar10"]
     classes = tuple(path.read_text(encoding="utf-8", errors="replace").split())
     if len(set(classes)) != len(classes) or len(classes) != 10 or not all(map(_CLASS_NAME.fullmatch, classes)):
-        raise DatasetError(f"{path} is damaged: it must name ten different classes in letters and digits, one a line")
+        raise DatasetError(
+            f"{path} is damaged: it must name ten different classes, one per line, in letters and digits"
+        )
     return next((name for name, known in CLASSES.items() if classes == known), "custom"), classes

@@ -1,4 +1,4 @@
-"""Fetch an archive of known size and checksum, and unpack it, so that it is there completely or not at all."""
+"""Download an archive of known size and checksum and unpack it, completely or not at all."""
 
 import hashlib
 import os
@@ -24,28 +24,30 @@ _TIMEOUT_SECONDS = 60
 
 @dataclass(frozen=True)
 class Archive:
-    """A .tar.gz file and what is wanted of it."""
+    """A .tar.gz file, its checksum and the members to unpack."""
 
     url: str
     file_name: str
-    """Its name in the data folder."""
+    """File name of the archive in the data directory."""
     size: int
     """In bytes."""
     md5: str
     folder: str
-    """The folder in the archive, and in the data folder after unpacking."""
+    """Folder in the archive; unpacking creates the same folder in the data directory."""
     members: tuple[str, ...]
-    """The files to take from that folder; nothing else is unpacked."""
+    """The files to unpack from that folder; all others are ignored."""
 
 
 def fetch(archive: Archive, data_dir: Path, url: str | None = None) -> None:
-    """Make ``data_dir/archive.folder``; an archive that is already in ``data_dir`` is not downloaded again.
+    """Create ``data_dir/archive.folder``; an archive that is already in ``data_dir`` is not downloaded again.
 
     Args:
-        url: where to download from instead of ``archive.url``; http(s) and file URLs.
+        archive: The expected archive.
+        data_dir: The data directory; it is created if it does not exist.
+        url: Another URL to download from (http, https or file), instead of ``archive.url``.
 
     Raises:
-        DatasetError: the download failed, or the archive is not the one expected.
+        DatasetError: The download failed, or the file is not the expected archive.
     """
     path = data_dir / archive.file_name
     if not path.exists():
@@ -57,7 +59,7 @@ def fetch(archive: Archive, data_dir: Path, url: str | None = None) -> None:
 
 
 def _download(archive: Archive, path: Path, url: str) -> None:
-    """Download to ``path``; what an interrupted download left in a .part file is continued."""
+    """Download to ``path``; continue the .part file of an interrupted download."""
     print(f"downloading {url} to {path.parent}", file=sys.stderr)
     part = path.with_name(path.name + ".part")
     have = part.stat().st_size if part.exists() else 0
@@ -76,7 +78,10 @@ def _download(archive: Archive, path: Path, url: str) -> None:
 
 
 def _receive(archive: Archive, part: Path, url: str, have: int) -> None:
-    """Append what ``part`` lacks, or start again where the server cannot continue; at most one byte too many."""
+    """Append the missing bytes to ``part``, or all bytes to an empty file if the server cannot continue.
+
+    One byte more than ``archive.size`` is enough to notice that the file is too long.
+    """
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
         continues = (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-")
@@ -95,7 +100,7 @@ def _receive(archive: Archive, part: Path, url: str, have: int) -> None:
 
 
 def _difference(archive: Archive, path: Path) -> str:
-    """How the file at ``path`` differs from the archive; empty where it does not."""
+    """Return how the file at ``path`` differs from the archive; an empty string if it does not."""
     if (size := path.stat().st_size) != archive.size:
         return f"{size} bytes instead of {archive.size}" if size < archive.size else f"more than {archive.size} bytes"
     with open(path, "rb") as file:
@@ -104,7 +109,7 @@ def _difference(archive: Archive, path: Path) -> str:
 
 
 def _unpack(archive: Archive, path: Path) -> None:
-    """Unpack the wanted members."""
+    """Unpack the members of ``archive`` from the file at ``path``."""
     try:
         with atomic.new_directory(path.parent / archive.folder) as unfinished, tarfile.open(path, "r:gz") as tar:
             for name in archive.members:

@@ -1,4 +1,4 @@
-"""Random generators that are pure functions of a seed, a stream and a number."""
+"""Random generators that depend only on a seed, a stream and a number."""
 
 import numpy as np
 
@@ -7,5 +7,13 @@ AUGMENTATION, ORDER, FIRST_FLIPS = 0, 1, 2
 
 
 def generator(seed: int, stream: int, number: int) -> np.random.Generator:
-    """A generator that depends on its arguments alone, as cheap to make as to use (Philox is counter-based)."""
+    """Return the generator of one batch or epoch.
+
+    Philox is a counter-based generator: to create one costs no more than to use it.
+
+    Args:
+        seed: The seed of the run.
+        stream: One of the streams above.
+        number: Number of the batch or epoch.
+    """
     return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, number, 0, 0]))

@@ -1,6 +1,5 @@
-"""Batches for training and evaluation, each computed as whole-batch tensor operations.
+"""Crop, augmentation and standardization as tensor operations on whole batches.
 
-A batch is a pure function of the seed and its number: resuming needs no saved generator state.
 Source: ``cifar10_input.py``.
 """
 
@@ -13,13 +12,15 @@ from torch import Tensor
 from cifar10_zoo.data.rng import AUGMENTATION, generator
 from cifar10_zoo.network.model import IMAGE_SIZE
 
-MAX_BRIGHTNESS_DELTA = 63.0  # in pixel values of 0..255
-MAX_CONTRAST_CHANGE = 0.8  # factors of 0.2 to 1.8
+MAX_BRIGHTNESS_DELTA = 63.0
+"""In pixel values, which range from 0 to 255."""
+MAX_CONTRAST_CHANGE = 0.8
+"""The contrast factor is between 1 minus this value and 1 plus this value."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to each image of a training batch of N; all tensors are [N]."""
+    """The random parameters that augment a training batch of N images; all tensors are [N]."""
 
     y: Tensor
     """Top row of the crop, int64."""
@@ -30,22 +31,26 @@ class Augmentation:
     brightness: Tensor
     """Added to every pixel, float32."""
     contrast: Tensor
-    """Factor about the mean of each channel, float32."""
+    """Factor around the mean of each channel, float32."""
 
     def to(self, device: torch.device) -> "Augmentation":
-        """The same on ``device``."""
+        """Return the same parameters on ``device``."""
         return Augmentation(*(to_device(tensor, device) for tensor in self.tensors()))
 
     def tensors(self) -> list[Tensor]:
-        """All fields, in their order."""
+        """Return the fields in their order."""
         return [getattr(self, field.name) for field in fields(self)]
 
 
 def sample_augmentation(seed: int, number: int, batch_size: int, image_size: int, colors: float = 1.0) -> Augmentation:
-    """The distortions of batch ``number`` for square images of ``image_size`` pixels, on the CPU.
+    """Sample the augmentation of batch ``number`` on the CPU.
 
     Args:
-        colors: strength of the distortions of brightness and contrast, 1 for the tutorial's, 0 for none.
+        seed: The seed of the run.
+        number: Number of the batch.
+        batch_size: Images per batch.
+        image_size: Height and width of the images in pixels.
+        colors: Strength of the changes of brightness and contrast: 1 for the tutorial's, 0 for none.
     """
     random = generator(seed, AUGMENTATION, number)
     offsets = random.integers(0, image_size - IMAGE_SIZE, size=(2, batch_size), endpoint=True)
@@ -60,42 +65,43 @@ def sample_augmentation(seed: int, number: int, batch_size: int, image_size: int
     )
 
 
-def augment(images: Tensor, distortions: Augmentation) -> Tensor:
-    """Crop, flip, change brightness, change contrast, standardize; nothing is clipped in between.
+def augment(images: Tensor, augmentation: Augmentation) -> Tensor:
+    """Crop, flip, change brightness, change contrast and standardize; no step clips values.
 
     Args:
         images: [N, 3, H, W] uint8.
+        augmentation: The parameters of the N images, on the device of ``images``.
 
     Returns:
         [N, 3, 24, 24] float32.
     """
-    pixels = _crop_and_flip(images, distortions).float()
-    pixels = pixels + distortions.brightness[:, None, None, None]
+    pixels = _crop_and_flip(images, augmentation).float()
+    pixels = pixels + augmentation.brightness[:, None, None, None]
     mean = pixels.mean(dim=(2, 3), keepdim=True)
-    pixels = (pixels - mean) * distortions.contrast[:, None, None, None] + mean
+    pixels = (pixels - mean) * augmentation.contrast[:, None, None, None] + mean
     return standardize(pixels)
 
 
-def _crop_and_flip(images: Tensor, distortions: Augmentation) -> Tensor:
-    """[N, 3, H, W] -> [N, 3, 24, 24], in one gather; a flip reads the columns from right to left."""
+def _crop_and_flip(images: Tensor, augmentation: Augmentation) -> Tensor:
+    """[N, 3, H, W] -> [N, 3, 24, 24] in one gather; a flip reads the columns from right to left."""
     offset = torch.arange(IMAGE_SIZE, device=images.device)
-    rows = distortions.y[:, None] + offset
-    columns = distortions.x[:, None] + torch.where(distortions.flip[:, None], offset.flip(0), offset)
+    rows = augmentation.y[:, None] + offset
+    columns = augmentation.x[:, None] + torch.where(augmentation.flip[:, None], offset.flip(0), offset)
     image = torch.arange(len(images), device=images.device)[:, None, None, None]
     channel = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
     return images[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
 def center_crop(images: Tensor) -> Tensor:
-    """The middle of ``images`` [N, 3, H, W] -> [N, 3, 24, 24]."""
+    """Return the center of each image: [N, 3, H, W] -> [N, 3, 24, 24]."""
     top, left = (images.shape[2] - IMAGE_SIZE) // 2, (images.shape[3] - IMAGE_SIZE) // 2
     return images[:, :, top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
 
 
 def standardize(pixels: Tensor) -> Tensor:
-    """Each image minus its mean, divided by its standard deviation, over all of its pixels and channels.
+    """Return (image - mean) / max(standard deviation, 1 / sqrt(values per image)), per image over all its values.
 
-    The divisor is at least 1/sqrt(number of values), so that an image of one colour becomes zeros.
+    The lower limit of the divisor makes an image of one color zero.
 
     Args:
         pixels: [N, 3, H, W] float32.
@@ -109,12 +115,12 @@ def standardize(pixels: Tensor) -> Tensor:
 
 
 def evaluation_images(images: Tensor) -> Tensor:
-    """What the network is evaluated on: [N, 3, H, W] uint8 -> [N, 3, 24, 24] float32, undistorted."""
+    """Return the standardized center crops: [N, 3, H, W] uint8 -> [N, 3, 24, 24] float32."""
     return standardize(center_crop(images).float())
 
 
 def ten_crop(images: Tensor) -> Tensor:
-    """The four corners and the centre of each image, and their mirror images, as the network takes them.
+    """Return the standardized crops of the four corners and the center, then their mirror images.
 
     Args:
         images: [N, 3, H, W] uint8.
@@ -133,5 +139,5 @@ def ten_crop(images: Tensor) -> Tensor:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """``tensor`` on ``device``; the copy to a GPU waits for nothing."""
+    """Return ``tensor`` on ``device``; the host does not wait for a copy to a GPU."""
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

@@ -1,1 +1,1 @@
-"""The network and what it starts from."""
+"""The network: the tutorial's layers, a variant with batch normalization, and whitening filters."""

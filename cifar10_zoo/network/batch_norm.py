@@ -1,65 +1,49 @@
-"""The network as the modern recipe trains it: with batch normalization, which is folded away afterwards.
+"""The network with batch normalization, as the modern recipe trains it.
 
-Normalized by the statistics of its batch, each layer trains at a learning rate that would otherwise diverge. With fixed
-statistics the normalization is one factor and one summand a channel, so that it becomes part of the layer in front of
-it: what is evaluated and exported is ``Cifar10Net``, with other weights.
+Batch normalization makes training stable at learning rates that otherwise diverge. With fixed statistics it is a
+per-channel scale and shift, and ``fold_batch_norm`` moves both into the preceding layer: evaluation and export use a
+plain ``Cifar10Net``.
 
 Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167.
 """
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from cifar10_zoo.network.model import Cifar10Net
 
-EPSILON = 1e-5
-"""Added to each variance."""
 MOMENTUM = 0.02
-"""Share of a batch in the running statistics."""
+"""Weight of a batch in the running statistics."""
 
+_CHECKPOINT_NAMES = {"running_mean": "mean", "running_var": "variance"}
+"""Names of the running statistics in a checkpoint; all other tensors have PyTorch's names."""
 
-class BatchNorm(nn.Module):
-    """(x - mean) / sqrt(variance + epsilon) + bias, over everything but channels.
-
-    There is no factor to learn: the layer behind the ReLU that follows can scale. So the normalization keeps the order
-    of values, and may change places with a pooling.
-    """
-
-    factor: Tensor
-    mean: Tensor
-    variance: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(channels))
-        # PyTorch's CUDA kernels give no gradient of a bias that comes without a factor.
-        self.register_buffer("factor", torch.ones(channels), persistent=False)
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("variance", torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalize ``x`` [N, channels, ...], by its own statistics in training, else by the running ones."""
-        return F.batch_norm(x, self.mean, self.variance, self.factor, self.bias, self.training, MOMENTUM, EPSILON)
+BatchNorm = TypeVar("BatchNorm", nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 class Cifar10NetBN(Cifar10Net):
-    """``Cifar10Net`` with batch normalization in front of each ReLU.
+    """``Cifar10Net`` with batch normalization before each ReLU.
 
     Args:
-        seed: seed of the initial weights.
+        seed: Seed of the initial weights.
     """
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
         for layer in (self.conv1, self.conv2, self.local3, self.local4):
-            layer.register_parameter("bias", None)  # the normalization has one
-        self.conv1_norm, self.conv2_norm = BatchNorm(64), BatchNorm(64)
-        self.local3_norm, self.local4_norm = BatchNorm(384), BatchNorm(192)
+            layer.register_parameter("bias", None)  # batch normalization has one
+        self.conv1_norm = _without_scale(nn.BatchNorm2d(64, momentum=MOMENTUM))
+        self.conv2_norm = _without_scale(nn.BatchNorm2d(64, momentum=MOMENTUM))
+        self.local3_norm = _without_scale(nn.BatchNorm1d(384, momentum=MOMENTUM))
+        self.local4_norm = _without_scale(nn.BatchNorm1d(192, momentum=MOMENTUM))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [N, 10] of ``images`` [N, 3, 24, 24] float32, standardized."""
-        # Normalization and ReLU do not change which value is the highest: after pool1 they have a quarter of the work.
+        """Return the logits [N, 10] of ``images`` [N, 3, 24, 24] float32, standardized."""
+        # The normalization has a positive scale: it commutes with max pooling, which leaves it a quarter of the work.
         x = F.max_pool2d(self.conv1(images), 3, stride=2, ceil_mode=True)  # [N, 64, 12, 12]
         x = self.norm1(F.relu(self.conv1_norm(x)))
         x = self.norm2(F.relu(self.conv2_norm(self.conv2(x))))  # [N, 64, 12, 12]
@@ -70,21 +54,45 @@ class Cifar10NetBN(Cifar10Net):
         return logits
 
     def activations(self, images: Tensor) -> dict[str, Tensor]:
-        """Those of the folded network."""
+        """Return the activations of the folded network; see ``Cifar10Net.activations``."""
         return fold_batch_norm(self).activations(images)
+
+
+def _without_scale(norm: BatchNorm) -> BatchNorm:
+    """Return ``norm`` with its weight fixed at 1: a constant, neither trained, decayed nor saved.
+
+    The layer behind the ReLU that follows can scale. PyTorch's CUDA kernels compute no gradient of the bias without a
+    weight, so the weight stays as a buffer.
+    """
+    del norm.weight
+    norm.register_buffer("weight", torch.ones(norm.num_features), persistent=False)
+    norm.num_batches_tracked = None  # only a cumulative average needs the count
+    return norm
 
 
 @torch.no_grad()
 def fold_batch_norm(model: Cifar10Net) -> Cifar10Net:
-    """The plain network that gives the same logits as ``model`` with its running statistics."""
+    """Return the plain network with the same logits as ``model`` in evaluation mode; a plain ``model`` is returned."""
     if not isinstance(model, Cifar10NetBN):
         return model
     plain = Cifar10Net().to(model.conv1.weight.device)
     for name in ("conv1", "conv2", "local3", "local4"):
-        norm, kernel = getattr(model, f"{name}_norm"), getattr(model, name).weight
-        factor = torch.rsqrt(norm.variance + EPSILON)
-        target = getattr(plain, name)
-        target.weight.copy_(kernel * factor.reshape(-1, *[1] * (kernel.ndim - 1)))
-        target.bias.copy_(norm.bias - norm.mean * factor)
+        layer, norm, target = getattr(model, name), getattr(model, f"{name}_norm"), getattr(plain, name)
+        fuse = fuse_conv_bn_weights if isinstance(layer, nn.Conv2d) else fuse_linear_bn_weights
+        statistics = (norm.running_mean, norm.running_var, norm.eps)
+        weight, bias = fuse(layer.weight, layer.bias, *statistics, norm.weight, norm.bias)
+        target.weight.copy_(weight)
+        target.bias.copy_(bias)
     plain.softmax_linear.load_state_dict(model.softmax_linear.state_dict())
     return plain
+
+
+def named_tensors(model: Cifar10Net) -> dict[str, Tensor]:
+    """Return the weights and running statistics of ``model`` by their names in a checkpoint; they share its memory."""
+    return {_checkpoint_name(name): tensor for name, tensor in model.state_dict().items()}
+
+
+def _checkpoint_name(name: str) -> str:
+    """``conv1_norm.running_mean`` -> ``conv1_norm.mean``."""
+    layer, tensor = name.rsplit(".", 1)
+    return f"{layer}.{_CHECKPOINT_NAMES.get(tensor, tensor)}"

@@ -9,20 +9,20 @@ from torch.nn import functional as F
 
 NUM_CLASSES = 10
 IMAGE_SIZE = 24
-"""Height and width in pixels of the images that the network takes: crops of the 32x32 originals."""
+"""Height and width in pixels of the network's input: crops of the 32x32 images."""
 
 
 def tutorial_name(parameter: str) -> str:
-    """The tutorial's name of a parameter: ``conv1.weight`` -> ``conv1/weights``."""
+    """Return the tutorial's name of a parameter: ``conv1.weight`` -> ``conv1/weights``."""
     return parameter.replace(".weight", "/weights").replace(".bias", "/biases")
 
 
 class LocalResponseNorm(nn.Module):
-    """Divides each value by ``(1 + 0.001/9 * sum of the squares of the 9 channels around it) ** 0.75``.
+    """Local response normalization: y = x / (1 + 0.001/9 * s)^0.75, s = sum of the squares of the 9 nearest channels.
 
-    The same numbers as ``tf.nn.lrn(x, 4, bias=1.0, alpha=0.001 / 9.0, beta=0.75)``, to 1e-6. The sum over
-    neighbouring channels is a 1x1 convolution with a banded kernel, and the power is made of square roots: both are
-    plain, fast operations, in training and in ONNX Runtime, where the usual LRN is neither.
+    Equals ``tf.nn.lrn(x, 4, bias=1.0, alpha=0.001 / 9.0, beta=0.75)`` to 1e-6. The sum over channels is a 1x1
+    convolution with a banded kernel, and the power is a product of square roots. Both are plain, fast operations in
+    PyTorch and in ONNX Runtime; their own LRN operations are neither.
     """
 
     radius = 4
@@ -40,18 +40,18 @@ class LocalResponseNorm(nn.Module):
         self.register_buffer("biases", torch.full((channels,), self.bias), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize ``x`` [N, channels, H, W] across channels, in its own type."""
+        """Normalize ``x`` [N, channels, H, W] across channels; the result has the dtype of ``x``."""
         y: Tensor = _Normalize.apply(x, self.band.to(x.dtype), self.biases.to(x.dtype))  # type: ignore[no-untyped-call]
         return y
 
 
 class _Normalize(torch.autograd.Function):
-    """y = x * d^-0.75 with d = biases + band * x^2; the gradient by hand takes half the passes over memory."""
+    """y = x * d^-0.75 with d = biases + band * x^2. This explicit gradient halves the passes over memory."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, band: Tensor, biases: Tensor) -> Tensor:
         d = F.conv2d(x * x, band, biases)
-        root = torch.rsqrt(d).to(x.dtype)  # which autocast makes float32 on CUDA
+        root = torch.rsqrt(d).to(x.dtype)  # on CUDA, autocast computes rsqrt in float32
         factor = root * torch.sqrt(root)  # d^-0.5 * d^-0.25
         ctx.save_for_backward(x, band, d, factor)
         return x * factor
@@ -68,12 +68,12 @@ class _Normalize(torch.autograd.Function):
 class Cifar10Net(nn.Module):
     """conv1 pool1 norm1 conv2 norm2 pool2 local3 local4 softmax_linear: 1,068,298 parameters.
 
-    Pooling is 3x3 with stride 2 and TensorFlow's SAME padding, which for even sizes pads bottom and right alone: that
-    is what ``ceil_mode`` does. The columns of ``local3.weight`` are in (channel, row, column) order of pool2
-    [N, 64, 6, 6]; the tutorial's rows are in (row, column, channel) order.
+    Pooling is 3x3 with stride 2 and TensorFlow's SAME padding, which for even sizes pads only bottom and right, as
+    ``ceil_mode`` does. The columns of ``local3.weight`` are in (channel, row, column) order of pool2 [N, 64, 6, 6]; the
+    tutorial's rows are in (row, column, channel) order.
 
     Args:
-        seed: seed of the initial weights.
+        seed: Seed of the initial weights.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -86,11 +86,11 @@ class Cifar10Net(nn.Module):
         self.local4 = nn.Linear(384, 192)
         self.softmax_linear = nn.Linear(192, NUM_CLASSES)
         self._initialize(torch.Generator().manual_seed(seed))
-        # 1.6 times the training speed of the default layout on a CPU; PyTorch's annotations lack the argument.
+        # On a CPU, 1.6 times the training speed of the default memory format. PyTorch's annotations lack the argument.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _initialize(self, generator: torch.Generator) -> None:
-        """Truncated normal weights (cut at two sigma, not rescaled) and constant biases."""
+        """Initialize weights from a truncated normal (cut at two sigma, not rescaled) and biases with constants."""
         sigma_and_bias: list[tuple[nn.Conv2d | nn.Linear, float, float]] = [
             (self.conv1, 5e-2, 0.0),
             (self.conv2, 5e-2, 0.1),
@@ -104,10 +104,13 @@ class Cifar10Net(nn.Module):
             nn.init.constant_(layer.bias, bias)
 
     def activations(self, images: Tensor) -> dict[str, Tensor]:
-        """The output of every layer by its name, in order; the last, ``softmax_linear``, holds the logits.
+        """Return the output of every layer by its name, in order.
 
         Args:
             images: [N, 3, 24, 24] float32, standardized.
+
+        Returns:
+            Post-activation outputs; the last one, ``softmax_linear``, is the logits [N, 10].
         """
         out: dict[str, Tensor] = {}
         x = out["conv1"] = F.relu(self.conv1(images))  # [N, 64, 24, 24]
@@ -122,5 +125,5 @@ class Cifar10Net(nn.Module):
         return out
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [N, 10] of ``images`` [N, 3, 24, 24] float32, standardized."""
+        """Return the logits [N, 10] of ``images`` [N, 3, 24, 24] float32, standardized."""
         return self.activations(images)["softmax_linear"]

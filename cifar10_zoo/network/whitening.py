@@ -1,4 +1,4 @@
-"""Filters that whiten image patches, for conv1 to begin with.
+"""Initial filters for conv1 that whiten image patches.
 
 Source: Jordan 2024, https://arxiv.org/abs/2404.00498, section 3.1, and Coates and Ng 2011.
 """
@@ -7,30 +7,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cifar10_zoo.data.transforms import evaluation_images
-
 FILTERS = 32
-"""Half of conv1's: each filter comes with its negative, since a ReLU passes one sign alone."""
+"""Half of the 64 filters of conv1: the others are their negatives, because a ReLU passes only one sign."""
 SIZE = 5
+"""Height and width of a filter in pixels."""
 IMAGES = 2_000
-"""How many images the patches are taken from, 400 of each."""
+"""How many images are enough; each has 400 patches."""
 EPSILON = 1e-2
-"""Added to each variance, lest noise be blown up to the size of the rest."""
+"""Added to each variance, so that noise is not amplified to the variance of the image content."""
 
 
 @torch.no_grad()
-def whitening_filters(images: Tensor) -> Tensor:
-    """The principal components of image patches, each divided by its standard deviation, and their negatives.
+def whitening_filters(crops: Tensor) -> Tensor:
+    """Return the principal components of the patches of ``crops``, each divided by its standard deviation.
 
     Args:
-        images: [N, 3, H, W] uint8.
+        crops: [N, 3, 24, 24] float32, standardized.
 
     Returns:
-        [64, 3, 5, 5] float32, the component of the highest variance first.
+        [64, 3, 5, 5] float32: 32 filters in descending order of variance, then their negatives.
     """
-    patches = F.unfold(evaluation_images(images[:IMAGES].cpu()), SIZE).double()  # [N, 75, 400]
+    patches = F.unfold(crops, SIZE).double()  # [N, 75, 400]
     covariance = torch.einsum("npk,nqk->pq", patches, patches) / (len(patches) * patches.shape[2])
     variances, components = torch.linalg.eigh(covariance)
     scaled = components * torch.rsqrt(variances + EPSILON)
-    filters = scaled.T.flip(0)[:FILTERS].reshape(FILTERS, images.shape[1], SIZE, SIZE).float()
+    filters = scaled.T.flip(0)[:FILTERS].reshape(FILTERS, crops.shape[1], SIZE, SIZE).float()
     return torch.cat([filters, -filters])

@@ -1,1 +1,1 @@
-"""What a run reports: console, TensorBoard, history and plots."""
+"""What a run reports: console output, TensorBoard summaries, history files and plots."""

@@ -1,4 +1,4 @@
-"""What the user sees while training: the tutorial's lines, or a bar where the output is a terminal."""
+"""Console output of a training run: the tutorial's lines, or a progress bar on a terminal."""
 
 import sys
 import time
@@ -9,53 +9,59 @@ from tqdm import tqdm
 
 
 class Lap:
-    """The time since a step."""
+    """Measures the time and the speed since ``step``."""
 
     def __init__(self, step: int) -> None:
         self.step, self.start = step, time.monotonic()
 
     def seconds(self) -> float:
-        """Since the lap began."""
+        """Return the seconds since the lap began."""
         return time.monotonic() - self.start
 
     def steps_per_second(self, step: int) -> float:
-        """The speed from the last step to this one; the next lap begins here."""
+        """Return the speed of the lap that ends at ``step``, and begin the next lap."""
         speed = (step - self.step) / max(self.seconds(), 1e-9)
         self.step, self.start = step, time.monotonic()
         return speed
 
 
 class Progress:
-    """Reports steps on stdout.
+    """Shows the progress of a run on stdout.
 
     Args:
-        step: the step that training goes on from.
-        max_steps: the step at which it ends.
-        batch_size: images that each process takes a step.
-        processes: how many there are.
+        step: The number of completed steps.
+        last_step: The number of completed steps at which the run ends.
+        batch_size: Images per step and rank.
+        world_size: The number of ranks.
     """
 
-    def __init__(self, step: int, max_steps: int, batch_size: int, processes: int) -> None:
+    def __init__(self, step: int, last_step: int, batch_size: int, world_size: int) -> None:
         self._lap = Lap(step)
-        self._batch_size, self._processes = batch_size, processes
+        self._batch_size, self._world_size = batch_size, world_size
         self._bar = None
         if sys.stdout.isatty():
-            self._bar = tqdm(initial=step, total=max_steps, unit="step", file=sys.stdout, dynamic_ncols=True)
+            self._bar = tqdm(initial=step, total=last_step, unit="step", file=sys.stdout, dynamic_ncols=True)
 
     def close(self) -> None:
-        """Leave the console to others."""
+        """Close the progress bar, so that other output starts on a new line."""
         if self._bar is not None:
-            with suppress(OSError):  # the terminal may be gone
+            with suppress(OSError):  # the terminal may be closed
                 self._bar.close()
 
     def advance(self) -> None:
-        """Count one step more."""
+        """Move the progress bar by one step."""
         if self._bar is not None:
             self._bar.update()
 
     def report(self, step: int, loss: float, completed: int) -> None:
-        """Tell the loss of ``step``, and the speed since the last report at ``completed`` steps."""
-        batches_per_second = self._lap.steps_per_second(completed) * self._processes
+        """Show the loss of ``step`` and the speed since the last report.
+
+        Args:
+            step: The step, counted from 0.
+            loss: The total loss before the update of the step.
+            completed: The number of completed steps.
+        """
+        batches_per_second = self._lap.steps_per_second(completed) * self._world_size
         images_per_second = batches_per_second * self._batch_size
         if self._bar is None:
             rates = f"{images_per_second:.1f} examples/sec; {1 / batches_per_second:.3f} sec/batch"

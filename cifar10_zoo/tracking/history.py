@@ -1,4 +1,4 @@
-"""What a training leaves beside its checkpoints: ``losses.csv`` and ``evaluations.csv``."""
+"""The history files of a run, beside its checkpoints: ``losses.csv`` and ``evaluations.csv``."""
 
 import csv
 import io
@@ -21,11 +21,13 @@ class Evaluation:
     """One row of ``evaluations.csv``."""
 
     step: int
+    """The step of the checkpoint."""
     eval_data: str
     """``test`` or ``train_eval``."""
     images: int
+    """The number of evaluated images."""
     precision: float
-    """Precision @ 1 of the averaged weights, 0 to 1."""
+    """Top-1 accuracy of the EMA weights, from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -33,53 +35,56 @@ class Loss:
     """One row of ``losses.csv``."""
 
     step: int
+    """The step, counted from 0."""
     total_loss: float
-    """Before the update of this step."""
+    """The total loss before the update of this step."""
     learning_rate: float
-    """Of the update of this step."""
+    """The learning rate of the update of this step."""
 
 
-def record(folder: Path, evaluation: Evaluation) -> None:
-    """Add an evaluation, unless it is there already."""
-    rows = evaluations(folder)
+def record(directory: Path, evaluation: Evaluation) -> None:
+    """Add ``evaluation`` to ``evaluations.csv``, unless the file has an equal row."""
+    rows = evaluations(directory)
     if evaluation not in rows:
-        _write(folder / EVALUATIONS, [*rows, evaluation])
+        _write(directory / EVALUATIONS, [*rows, evaluation])
 
 
-def evaluations(folder: Path) -> list[Evaluation]:
-    """All evaluations, in their order; what is no row is passed over."""
-    return _read(folder / EVALUATIONS, Evaluation)
+def evaluations(directory: Path) -> list[Evaluation]:
+    """Return the rows of ``evaluations.csv`` in file order, without damaged rows."""
+    return _read(directory / EVALUATIONS, Evaluation)
 
 
-def best_step(folder: Path) -> int | None:
-    """The step of the highest precision on test images, the latest of equals; None before any evaluation."""
-    tests = [row for row in evaluations(folder) if row.eval_data == "test"]
+def best_step(directory: Path) -> int | None:
+    """Return the step with the highest accuracy on test images: the last one of equals, or None before evaluations."""
+    tests = [row for row in evaluations(directory) if row.eval_data == "test"]
     return max(tests, key=lambda row: (row.precision, row.step)).step if tests else None
 
 
+def losses(directory: Path) -> list[Loss]:
+    """Return the rows of ``losses.csv`` in file order, without damaged rows."""
+    return _read(directory / LOSSES, Loss)
+
+
 class Losses:
-    """The losses of a training in ``folder``, kept in memory between two calls of ``save``.
+    """The losses of a run; ``save`` writes them to ``losses.csv``.
 
     Args:
-        next_step: the step that training goes on from; later rows, of a run that lost its last steps, are dropped.
+        directory: The directory of the run.
+        next_step: The step that the run continues with. Rows of this step and later ones are dropped, because the
+            checkpoint does not contain these steps.
     """
 
-    def __init__(self, folder: Path, next_step: int) -> None:
-        self._path = folder / LOSSES
-        self._rows = [row for row in losses(folder) if row.step < next_step]
+    def __init__(self, directory: Path, next_step: int) -> None:
+        self._path = directory / LOSSES
+        self._rows = [row for row in losses(directory) if row.step < next_step]
 
     def add(self, row: Loss) -> None:
-        """Take in the loss of a step."""
+        """Add the loss of a step."""
         self._rows.append(row)
 
     def save(self) -> None:
-        """Write the file; before the checkpoint, so that no step which that one holds is missing here."""
+        """Write the file. Call this before saving a checkpoint, so that the file covers each step of the checkpoint."""
         _write(self._path, self._rows)
-
-
-def losses(folder: Path) -> list[Loss]:
-    """All losses on file, in the order of their steps; what is no row is passed over."""
-    return _read(folder / LOSSES, Loss)
 
 
 def _write(path: Path, rows: Sequence[Evaluation] | Sequence[Loss]) -> None:

@@ -1,4 +1,4 @@
-"""A picture of a training: loss, precision and learning rate over the steps."""
+"""The curves of a run as a picture: loss, top-1 accuracy and learning rate over the steps."""
 
 import io
 from pathlib import Path
@@ -12,23 +12,23 @@ from cifar10_zoo.tracking import history
 FILE_NAME = "curves.png"
 
 
-def draw(folder: Path) -> None:
-    """Draw ``folder/curves.png`` from the losses and evaluations in ``folder``."""
+def draw(directory: Path) -> None:
+    """Draw ``directory/curves.png`` from the history files in ``directory``."""
     figure = Figure(figsize=(8, 9), layout="constrained")
     top, middle, bottom = figure.subplots(3, sharex=True)
-    losses = history.losses(folder)
+    losses = history.losses(directory)
     _curve(top, "total loss", [(row.step, row.total_loss) for row in losses], ".", markersize=2)
     for eval_data in ("test", "train_eval"):
-        points = sorted((r.step, r.precision) for r in history.evaluations(folder) if r.eval_data == eval_data)
+        points = sorted((r.step, r.precision) for r in history.evaluations(directory) if r.eval_data == eval_data)
         if points:
-            _curve(middle, "precision @ 1", points, ".-", label=f"{eval_data}: {points[-1][1]:.4f}")
+            _curve(middle, "top-1 accuracy", points, ".-", label=f"{eval_data}: {points[-1][1]:.4f}")
     if middle.lines:
         middle.legend(loc="lower right")
     _curve(bottom, "learning rate", [(row.step, row.learning_rate) for row in losses], "-")
     bottom.set_xlabel("step")
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=100)
-    atomic.write_file(folder / FILE_NAME, picture.getvalue())
+    atomic.write_file(directory / FILE_NAME, picture.getvalue())
 
 
 def _curve(axes: Axes, title: str, points: list[tuple[int, float]], style: str, **options: object) -> None:

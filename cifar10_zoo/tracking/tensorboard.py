@@ -1,4 +1,4 @@
-"""What TensorBoard shows: the tutorial's summaries, each tag once and in one naming (ARCHITECTURE.md lists them).
+"""TensorBoard summaries: the tutorial's summaries, each tag once and named by one scheme (see docs/tutorial-map.md).
 
 tensorboard --logdir cifar10_train
 """
@@ -16,27 +16,28 @@ from cifar10_zoo.training.loss import LOSS_NAMES
 from cifar10_zoo.training.schedule import learning_rate
 from cifar10_zoo.training.state import TrainingState
 
-# Event files need no TensorFlow, but TensorBoard would load it wherever it is installed: seconds, and pages on stderr.
+# TensorBoard imports TensorFlow if it is installed, which takes seconds and fills stderr. Event files do not need it.
 sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
 from torch.utils.tensorboard.writer import SummaryWriter  # noqa: E402
 
 LAYERS = ("conv1", "conv2", "local3", "local4", "softmax_linear")
 """The layers whose activations are summarized."""
 IMAGES = 3
-"""How many images of a batch are shown."""
+"""The number of images per batch that are shown."""
 _BINS = 64
 
 
 class Summaries:
-    """Writes event files to ``folder``.
+    """Writes event files to ``directory``.
 
     Args:
-        first_step: what TensorBoard is to forget: everything that an earlier run in the same folder wrote from this
-            step on, so that the curves of a resumed run do not overlap.
+        directory: The log directory.
+        first_step: The first step of a resumed run. TensorBoard hides the events that an earlier run in the same
+            directory wrote for this step and later ones, so that the curves do not overlap.
     """
 
-    def __init__(self, folder: Path, first_step: int | None = None) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=first_step)
+    def __init__(self, directory: Path, first_step: int | None = None) -> None:
+        self._writer = SummaryWriter(str(directory), purge_step=first_step)
 
     def __enter__(self) -> "Summaries":
         return self
@@ -47,15 +48,16 @@ class Summaries:
         self.close()
 
     def close(self) -> None:
-        """Write the last events."""
+        """Write the buffered events and close the file."""
         self._writer.close()
 
     def batch(self, step: int, images: Tensor, activations: Mapping[str, Tensor]) -> None:
-        """The first images of a batch, and histogram and sparsity of each layer's activations.
+        """Add the first images of a batch, and the histogram and sparsity of the activations of each layer.
 
         Args:
+            step: The step of the batch.
             images: [N, 3, H, W] float32, standardized.
-            activations: what ``Cifar10Net.activations`` gives for them.
+            activations: The result of ``Cifar10Net.activations`` for ``images``.
         """
         for number, image in enumerate(images[:IMAGES]):
             gray_is_zero = image / (2 * image.abs().max().clamp(min=1e-9)) + 0.5
@@ -65,7 +67,14 @@ class Summaries:
             self._writer.add_scalar(f"{name}/sparsity", float((activations[name] == 0).float().mean()), step)
 
     def training(self, step: int, state: TrainingState, losses: Tensor, examples_per_sec: float) -> None:
-        """The losses of ``step`` and their averages, learning rate, weights, gradients and speed after its update."""
+        """Add losses, learning rate, weights, gradients and speed of ``step``.
+
+        Args:
+            step: The step, counted from 0.
+            state: The state after the update of ``step``.
+            losses: The losses before the update, [4] float32 in the order of ``LOSS_NAMES``.
+            examples_per_sec: Training speed in images per second.
+        """
         for name, raw, averaged in zip(LOSS_NAMES, losses.tolist(), state.loss_averages.values.tolist(), strict=True):
             self._writer.add_scalar(f"{name}/raw", raw, step)
             self._writer.add_scalar(f"{name}/averaged", averaged, step)
@@ -77,14 +86,14 @@ class Summaries:
             if parameter.grad is not None:
                 self._histogram(f"{tag}/gradients", parameter.grad, step)
 
-    def precision(self, step: int, precision: float) -> None:
-        """Precision @ 1 of the checkpoint of ``step``."""
-        self._writer.add_scalar("precision_at_1", precision, step)
+    def precision(self, step: int, accuracy: float) -> None:
+        """Add the top-1 accuracy of the checkpoint of ``step``, under the tutorial's name."""
+        self._writer.add_scalar("precision_at_1", accuracy, step)
 
     def _histogram(self, tag: str, values: Tensor, step: int) -> None:
-        """Counts in bins of equal width: two orders faster than the writer's own histograms of millions of values."""
+        """Add counts in 64 bins of equal width: 100 times faster than the writer's own histogram of 1M values."""
         values = values.detach().float().flatten()
-        values = values[values.isfinite()]  # a diverging training ends with its own message
+        values = values[values.isfinite()]  # RunLogger reports divergence
         if not len(values):
             return
         low, high = (float(limit) for limit in torch.aminmax(values))

@@ -1,1 +1,1 @@
-"""Everything that a training step changes, and how it is kept."""
+"""Everything that a training step changes, how it changes, and how it is saved."""

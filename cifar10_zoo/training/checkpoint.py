@@ -1,16 +1,22 @@
-"""Checkpoints: one safetensors file a step, written atomically and checksummed.
+"""The checkpoint format, version 1: one safetensors file per step, written atomically, with a checksum.
 
-Tensors: ``weights/NAME`` and ``averages/NAME`` for each parameter NAME of ``Cifar10Net``, float32, and
-``loss_averages`` [4] float32 in the order of ``loss.LOSS_NAMES``; with momentum, ``momentum/NAME``; with batch
-normalization, the names of ``Cifar10NetBN`` instead, running statistics included; with precision fp16, ``loss_scale``
-[2] float32: the scale and the steps since it changed. Metadata, all text: ``format_version``, ``step``,
-``dataset``, ``classes`` (JSON list), ``hyperparameters`` (JSON object) and ``sha256`` of all the rest.
+Tensors:
+
+- ``weights/NAME`` and ``averages/NAME``, float32: weight and EMA weight of each parameter NAME of ``Cifar10Net``. With
+  batch normalization, the names are those of ``batch_norm.named_tensors`` and include the running statistics.
+- ``momentum/NAME``, float32: with momentum only.
+- ``loss_averages``, [4] float32: in the order of ``loss.LOSS_NAMES``.
+- ``loss_scale``, [2] float32: with precision fp16 only; the scale, and the number of steps since it changed.
+
+Metadata, all text: ``format_version``, ``step``, ``dataset``, ``classes`` (a JSON list), ``hyperparameters`` (a JSON
+object) and ``sha256``, the checksum of all tensors and of the other metadata.
 """
 
 import hashlib
 import json
 import re
 import sys
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -22,75 +28,85 @@ from torch import Tensor
 
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.cifar10 import Dataset
-from cifar10_zoo.errors import CheckpointError, OptionError
-from cifar10_zoo.network.batch_norm import fold_batch_norm
+from cifar10_zoo.errors import CheckpointError, OptionError, one_line
+from cifar10_zoo.network.batch_norm import fold_batch_norm, named_tensors
 from cifar10_zoo.network.model import Cifar10Net
-from cifar10_zoo.tracking import history
 from cifar10_zoo.training.state import TrainingState, new_model
 
 FORMAT_VERSION = "1"
 KEPT = 5
-"""How many of the newest checkpoints stay in a folder: the default of ``tf.train.Saver``."""
+"""The number of newest checkpoints that ``prune`` keeps: the default of ``tf.train.Saver``."""
 
 _FILE_NAME = re.compile(r"model\.ckpt-(\d+)\.safetensors")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read and found whole."""
+    """The verified content of a checkpoint file."""
 
     path: Path
     step: int
+    """The number of completed steps."""
     dataset: str
-    """Name of the data set it was trained on, as in ``Dataset.name``."""
+    """``Dataset.name`` of the training data."""
     classes: tuple[str, ...]
+    """The class names, in the order of the labels."""
     hyperparameters: Hyperparameters
     tensors: dict[str, Tensor]
+    """By their names in the file, on the CPU."""
     sha256: str
-    """Of the contents, as hexadecimal digits."""
+    """The checksum of the content, as hexadecimal digits."""
 
+    @torch.no_grad()
     def ema_model(self) -> Cifar10Net:
-        """The network with the averaged weights, for evaluation and export; on the CPU."""
+        """Return the network with the EMA weights for evaluation and export, batch normalization folded, on the CPU.
+
+        Raises:
+            CheckpointError: An EMA weight is missing or has another shape.
+        """
         model = new_model(self.hyperparameters)
-        self._fill({f"averages/{name}": tensor for name, tensor in model.state_dict().items()})
+        weights = {f"averages/{name}": tensor for name, tensor in named_tensors(model).items()}
+        for name, tensor in self._tensors_like(weights).items():
+            weights[name].copy_(tensor)
         return fold_batch_norm(model).eval()
 
     def restore(self, state: TrainingState) -> None:
-        """Put everything into ``state``, so that training goes on as if it had never stopped."""
-        self._fill(state.tensors())
-        if state.scaler.is_enabled():
-            self._fill({"loss_scale": (scale := torch.zeros(2))})
-            saved = {"scale": float(scale[0]), "_growth_tracker": int(scale[1])}
-            state.scaler.load_state_dict(state.scaler.state_dict() | saved)
-        state.step = self.step
+        """Load everything into ``state``, so that training continues exactly as if it had not stopped.
+
+        Raises:
+            CheckpointError: A tensor is missing or has another shape.
+        """
+        state.load(self._tensors_like(state.tensors()), self.step)
 
     def require_classes_of(self, data: Dataset) -> None:
-        """Raise CheckpointError unless the checkpoint was trained on data of the same name and classes."""
+        """Raise CheckpointError unless the training data had the name and the classes of ``data``."""
         if (self.dataset, self.classes) != (data.name, data.classes):
-            ours, theirs = (
-                f"{name} data ({', '.join(c)})" for name, c in ((self.dataset, self.classes), (data.name, data.classes))
-            )
-            raise CheckpointError(f"{self.path} was trained on {ours}, not {theirs}: name the --data-dir that fits")
+            trained = f"{self.dataset} data ({', '.join(self.classes)})"
+            given = f"{data.name} data ({', '.join(data.classes)})"
+            raise CheckpointError(f"{self.path} was trained on {trained}, not {given}: name the --data-dir that fits")
 
-    @torch.no_grad()
-    def _fill(self, targets: dict[str, Tensor]) -> None:
-        for key, target in targets.items():
-            tensor = self.tensors.get(key)
+    def _tensors_like(self, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors with the names in ``expected``; raise CheckpointError unless they have its shapes."""
+        for name, target in expected.items():
+            tensor = self.tensors.get(name)
             if tensor is None or tensor.shape != target.shape:
                 found = "is missing" if tensor is None else f"has shape {list(tensor.shape)}"
-                raise CheckpointError(f"{self.path}: tensor {key} {found}, expected {list(target.shape)}")
-            target.copy_(tensor)
+                raise CheckpointError(f"{self.path}: tensor {name} {found}, expected {list(target.shape)}")
+        return {name: self.tensors[name] for name in expected}
 
 
-def save(state: TrainingState, folder: Path, dataset: str, classes: tuple[str, ...]) -> Path:
-    """Write ``folder/model.ckpt-STEP.safetensors``, and return its path.
+def save(state: TrainingState, directory: Path, dataset: str, classes: tuple[str, ...]) -> Path:
+    """Write ``directory/model.ckpt-STEP.safetensors``.
 
-    Older checkpoints are deleted but for the ``KEPT`` newest and the one that evaluated best.
+    Args:
+        state: The training state.
+        directory: Created if it does not exist.
+        dataset: ``Dataset.name`` of the training data.
+        classes: The class names of the training data.
+
+    Returns:
+        The path of the file.
     """
-    tensors = state.tensors()
-    if scaler := state.scaler.state_dict():
-        tensors["loss_scale"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float32)
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {
         "format_version": FORMAT_VERSION,
         "step": str(state.step),
@@ -98,95 +114,123 @@ def save(state: TrainingState, folder: Path, dataset: str, classes: tuple[str, .
         "classes": json.dumps(classes),
         "hyperparameters": json.dumps(asdict(state.hyperparameters)),
     }
-    metadata["sha256"] = _digest(tensors, metadata)
-    path = folder / f"model.ckpt-{state.step}.safetensors"
-    atomic.write_file(path, safetensors.torch.save(tensors, metadata))
-    best = history.best_step(folder)
-    for old in find(folder)[:-KEPT]:
-        if old != path and _step(old) != best:
-            old.unlink(missing_ok=True)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in state.tensors().items()}
+    path = directory / _file_name(state.step)
+    write(path, tensors, metadata)
     return path
 
 
-def find(folder: Path) -> list[Path]:
-    """The checkpoints in ``folder``, oldest step first."""
-    paths = folder.iterdir() if folder.exists() else []
+def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write ``tensors`` and ``metadata`` to ``path``, with the checksum of both; ``read`` verifies it."""
+    signed = metadata | {"sha256": digest(tensors, metadata)}
+    atomic.write_file(path, safetensors.torch.save(tensors, signed))
+
+
+def prune(directory: Path, keep_steps: Collection[int | None] = ()) -> None:
+    """Delete all checkpoints in ``directory`` but the ``KEPT`` newest and those of ``keep_steps``."""
+    for path in find(directory)[:-KEPT]:
+        if _step(path) not in keep_steps:
+            path.unlink(missing_ok=True)
+
+
+def find(directory: Path) -> list[Path]:
+    """Return the paths of the checkpoints in ``directory``, lowest step first."""
+    paths = directory.iterdir() if directory.exists() else []
     return sorted((path for path in paths if _FILE_NAME.fullmatch(path.name)), key=_step)
 
 
-def _step(path: Path) -> int:
-    match = _FILE_NAME.fullmatch(path.name)
-    assert match is not None
-    return int(match[1])
+def latest(directory: Path) -> Path | None:
+    """Return the path of the checkpoint with the highest step in ``directory``, or None without checkpoints."""
+    return next(reversed(find(directory)), None)
 
 
-def latest(folder: Path) -> Path | None:
-    """The checkpoint of the highest step in ``folder``."""
-    return next(reversed(find(folder)), None)
-
-
-def read_newest(folder: Path) -> Checkpoint:
-    """The whole checkpoint of the highest step; damaged ones are reported on stderr and passed over.
+def read_newest(directory: Path) -> Checkpoint:
+    """Read the undamaged checkpoint with the highest step; print a warning about each damaged one on stderr.
 
     Raises:
-        CheckpointError: there is none in ``folder`` that can be read.
+        CheckpointError: No checkpoint in ``directory`` can be read.
     """
-    for path in reversed(paths := find(folder)):
+    for path in reversed(paths := find(directory)):
         try:
             return read(path)
         except CheckpointError as error:
             print(f"warning: {error}", file=sys.stderr)
     if paths:
         raise CheckpointError(
-            f"none of the checkpoints in {folder} can be read: see the warnings, or name another folder"
+            f"none of the checkpoints in {directory} can be read: see the warnings, or name another directory"
         )
-    raise CheckpointError(f"no checkpoint in {folder}: train first, or name another folder")
+    raise CheckpointError(f"no checkpoint in {directory}: train first, or name another directory")
 
 
 def read(path: Path) -> Checkpoint:
     """Read a checkpoint and verify its checksum.
 
     Raises:
-        CheckpointError: it is missing, damaged or of another format.
+        CheckpointError: The file is missing, damaged or has another format.
     """
-    try:
-        open(path, "rb").close()  # safetensors takes whatever cannot be opened for missing
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist") from None
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from None
+    tensors, metadata = _read_file(path)
     if (version := metadata.get("format_version")) != FORMAT_VERSION:
-        raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT_VERSION} (it says {version})")
+        raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT_VERSION} (its format is {version})")
     sha256 = metadata.pop("sha256", "")
-    if sha256 != _digest(tensors, metadata):
-        raise CheckpointError(f"{path} is damaged: its contents do not match its SHA-256 checksum")
+    if sha256 != digest(tensors, metadata):
+        raise CheckpointError(f"{path} is damaged: its content does not match its SHA-256 checksum")
     try:
-        hyperparameters = json.loads(metadata["hyperparameters"])
-        if unknown := hyperparameters.keys() - {field.name for field in fields(Hyperparameters)}:
-            raise CheckpointError(f"{path} is of a later version: it has hyperparameters {', '.join(sorted(unknown))}")
         if _FILE_NAME.fullmatch(path.name) and _step(path) != int(metadata["step"]):
-            raise CheckpointError(f"{path} holds step {metadata['step']}: give it back its name, or remove it")
+            raise CheckpointError(
+                f"{path} is the checkpoint of step {metadata['step']}: restore its name, or delete it"
+            )
         return Checkpoint(
             path=path,
             step=int(metadata["step"]),
             dataset=metadata["dataset"],
             classes=tuple(map(str, json.loads(metadata["classes"]))),
-            hyperparameters=Hyperparameters(**hyperparameters),
+            hyperparameters=_hyperparameters(path, metadata["hyperparameters"]),
             tensors=tensors,
             sha256=sha256,
         )
-    except (AttributeError, KeyError, TypeError, ValueError, OptionError) as error:  # another program signed it
-        raise CheckpointError(f"{path} has metadata that make no sense: {error!r}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, OptionError) as error:  # another program wrote the file
+        raise CheckpointError(f"{path} has invalid metadata: {error!r}") from None
 
 
-def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
-    """SHA-256 of names, types, shapes and contents, and of the metadata, independent of their order in the file."""
+def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a safetensors file."""
+    try:
+        open(path, "rb").close()  # safetensors reports every file that it cannot open as missing
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist") from None
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {one_line(error)}") from None
+
+
+def _hyperparameters(path: Path, text: str) -> Hyperparameters:
+    """Parse the JSON object ``text``; a file of an earlier version lacks fields, and these get their defaults."""
+    values = json.loads(text)
+    if unknown := values.keys() - {field.name for field in fields(Hyperparameters)}:
+        raise CheckpointError(f"{path} is of a later version: it has hyperparameters {', '.join(sorted(unknown))}")
+    return Hyperparameters(**values)
+
+
+def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """Return the SHA-256 of names, dtypes, shapes, values and metadata, which their order in the file does not change.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     sha256 = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         sha256.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        sha256.update(tensor.flatten().view(torch.uint8).numpy().tobytes())  # NumPy does not know every type
+        sha256.update(tensor.flatten().view(torch.uint8).numpy().tobytes())  # as bytes: NumPy has no bfloat16
     return sha256.hexdigest()
+
+
+def _file_name(step: int) -> str:
+    return f"model.ckpt-{step}.safetensors"
+
+
+def _step(path: Path) -> int:
+    match = _FILE_NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1])

@@ -1,20 +1,20 @@
-"""A whole training step as one CUDA graph: a single launch, and nothing waits for the GPU."""
+"""A whole training step as one CUDA graph: one launch per step, and the host never waits for the GPU."""
 
 import torch
 from torch import Tensor
 
-from cifar10_zoo.data.batches import TrainingBatches
-from cifar10_zoo.data.transforms import Augmentation
+from cifar10_zoo.data.batches import BatchSample, TrainingBatches
 from cifar10_zoo.training.state import TrainingState
 
 _EAGER_STEPS = 3
-"""Steps before the capture, in which libraries choose their kernels and allocate what they need."""
+"""Steps before the capture, in which libraries choose kernels and allocate memory."""
 
 
 class GraphedStep:
-    """Takes training steps on a CUDA GPU: assembles the batch, updates weights and averages.
+    """Takes training steps on a CUDA GPU: assembles the batch, then updates weights and EMA weights.
 
-    The first steps run as usual, on a stream of their own; the next is captured, and replayed from then on.
+    The first steps run eagerly on a separate stream. The next step is captured, and all later steps replay it.
+
     Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture.
     """
 
@@ -23,37 +23,34 @@ class GraphedStep:
         self._stream = torch.cuda.Stream()
         self._graph: torch.cuda.CUDAGraph | None = None
         self._eager_steps = 0
-        self._drawn = batches.draw(0)  # what the graph reads; each step writes its own draw into it
+        self._sample = batches.sample(0)  # the graph reads these tensors; each step copies its own sample into them
         self._losses: Tensor
 
     def __call__(self, number: int) -> Tensor:
-        """Train on batch ``number``; returns the losses, [4] float32, valid until the next step."""
-        self._write(self._batches.draw(number))
+        """Train on batch ``number``; return the losses, [4] float32, valid until the next step."""
+        self._copy_sample(self._batches.sample(number))
         self._state.begin_step()
         if self._graph is not None:
             self._graph.replay()
         elif self._eager_steps < _EAGER_STEPS:
             self._eager_steps += 1
-            self._run_aside()
+            self._update_on_own_stream()
         else:
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
-                self._losses = self._run()
-            self._graph.replay()  # the capture itself computes nothing
+                self._losses = self._update()
+            self._graph.replay()  # because the capture computes nothing
         return self._losses
 
-    def _run(self) -> Tensor:
-        return self._state.update(*self._batches.assemble(self._drawn))
+    def _update(self) -> Tensor:
+        return self._state.update(*self._batches.assemble(self._sample))
 
-    def _run_aside(self) -> None:
+    def _update_on_own_stream(self) -> None:
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
-            self._losses = self._run()
+            self._losses = self._update()
         torch.cuda.current_stream().wait_stream(self._stream)
 
-    def _write(self, drawn: tuple[Tensor, Augmentation]) -> None:
-        (index, distortions), (new_index, new_distortions) = self._drawn, drawn
-        for target, source in zip(
-            [index, *distortions.tensors()], [new_index, *new_distortions.tensors()], strict=True
-        ):
+    def _copy_sample(self, sample: BatchSample) -> None:
+        for target, source in zip(self._sample.tensors(), sample.tensors(), strict=True):
             target.copy_(source)

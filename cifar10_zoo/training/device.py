@@ -1,4 +1,4 @@
-"""Choice of the device to compute on."""
+"""The device to compute on."""
 
 import os
 from typing import Literal
@@ -11,10 +11,12 @@ DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 
 def choose_device(device: DeviceChoice) -> torch.device:
-    """The device of that name; ``auto`` is CUDA where there is a usable GPU, else the CPU.
+    """Return the device to compute on; ``auto`` is CUDA if PyTorch can use a GPU, else the CPU.
+
+    With torchrun each process gets its own GPU. On CUDA, TF32 is switched off.
 
     Raises:
-        DeviceError: ``cuda`` without a usable GPU; there is no silent fall-back.
+        DeviceError: ``cuda`` is chosen and PyTorch cannot use a GPU, or there are more processes than GPUs.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("--device cuda: this PyTorch finds no CUDA GPU; use --device cpu, or check nvidia-smi")
@@ -22,9 +24,11 @@ def choose_device(device: DeviceChoice) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         return torch.device("cpu")
-    torch.backends.cudnn.allow_tf32 = False  # float32 as on the CPU
-    number = int(os.environ.get("LOCAL_RANK", "0"))  # torchrun's: each process has a GPU of its own
-    if number >= torch.cuda.device_count():
-        raise DeviceError(f"process {number + 1} of this machine has no GPU: it has {torch.cuda.device_count()}")
+    torch.backends.cudnn.allow_tf32 = False  # float32 as precise as on the CPU
+    number = int(os.environ.get("LOCAL_RANK", "0"))  # set by torchrun
+    if number >= (count := torch.cuda.device_count()):
+        raise DeviceError(
+            f"process {number + 1} of this machine has no GPU: the machine has {count}; start one process per GPU"
+        )
     torch.cuda.set_device(number)
     return torch.device("cuda", number)

@@ -1,8 +1,8 @@
-"""Several processes that train one network, each a tower of the tutorial's: its own batch, the average gradient.
+"""Data-parallel training: each rank computes the gradient of its own batch, and all apply the average gradient.
 
     torchrun --nproc-per-node=2 -m cifar10_zoo.train
 
-Source: ``cifar10_multi_gpu_train.py``.
+The tutorial calls a rank a tower. Source: ``cifar10_multi_gpu_train.py``.
 """
 
 import atexit
@@ -21,47 +21,49 @@ from cifar10_zoo.errors import TrainingError
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a training, and which of them this one is."""
+    """The processes of a run, and the rank of this one. All ranks must call a collective operation at the same step."""
 
     rank: int = 0
     """Number of this process, from 0."""
     world_size: int = 1
-    """How many there are."""
+    """Number of processes."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes and prints."""
+        """Whether this process is rank 0, the only one that prints and writes."""
         return self.rank == 0
 
     def replicate(self, model: nn.Module) -> nn.Module:
-        """``model`` itself when alone; else with the weights of rank 0, and with gradients that are averages of all."""
+        """Return ``model`` with the weights of rank 0 and with averaged gradients; of one rank, ``model`` itself."""
         return model if self.world_size == 1 else DistributedDataParallel(model)
 
     def barrier(self) -> None:
-        """Until all have come here."""
+        """Wait until all ranks are here."""
         if self.world_size > 1:
             with self.collective():
                 distributed.barrier()
 
     def all_max(self, value: int) -> int:
-        """The highest of the values that the processes give; each must ask at the same step."""
+        """Return the maximum of ``value`` over all ranks."""
         if self.world_size == 1:
             return value
-        highest = torch.tensor(value)
+        maximum = torch.tensor(value)
         with self.collective():
-            distributed.all_reduce(highest, distributed.ReduceOp.MAX)
-        return int(highest)
+            distributed.all_reduce(maximum, distributed.ReduceOp.MAX)
+        return int(maximum)
 
     def all_equal(self, value: int) -> bool:
-        """Whether all ranks give the same value; each must ask at the same step."""
-        return self.all_max(value) == -self.all_max(-value)
+        """Return whether ``value`` is the same on all ranks."""
+        maximum, minimum = self.all_max(value), -self.all_max(-value)
+        return maximum == minimum
 
     @contextmanager
     def collective(self) -> Iterator[None]:
-        """Around what takes all processes: where one is gone, the first says so, and the others end without a word.
+        """Wrap a collective operation: if another process is gone, rank 0 reports it and the others exit silently.
 
         Raises:
-            TrainingError: another process is gone.
+            TrainingError: Another process is gone (rank 0).
+            SystemExit: Another process is gone (other ranks).
         """
         try:
             yield
@@ -72,21 +74,23 @@ class Ranks:
                 raise
             if not self.is_main:
                 sys.exit(1)
-            raise TrainingError(f"a process of this training is gone; start it again to go on ({error})") from error
+            raise TrainingError(
+                f"a process of this run is gone; start the run again and it continues ({error})"
+            ) from error
 
 
 @contextmanager
 def connect_ranks() -> Iterator[Ranks]:
-    """The processes that torchrun has started, connected while the block lasts; else this one alone."""
+    """Connect the processes that torchrun started, during the block; without torchrun this process is the only rank."""
     if not distributed.is_torchelastic_launched():
         yield Ranks()
         return
-    # The network that they share is in reference cycles. When it was there until the interpreter was taken down, the
-    # threads of gloo were too, and one job in twelve ended with "terminate called without an active exception".
+    # DDP is in reference cycles. If it still exists when the interpreter shuts down, gloo's threads do too, and one
+    # job in twelve ended with "terminate called without an active exception".
     atexit.register(gc.collect)
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size())
     finally:
-        with suppress(RuntimeError):  # the others may be gone
+        with suppress(RuntimeError):  # other processes may be gone
             distributed.destroy_process_group()

@@ -1,11 +1,16 @@
-"""The exponential moving average of the weights, which evaluation and export use."""
+"""The exponential moving average (EMA) of the weights; evaluation and export use the EMA weights."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from cifar10_zoo.network.batch_norm import named_tensors
+from cifar10_zoo.network.model import Cifar10Net
 
 
 def ema_decay(step: int, limit: float) -> float:
-    """The decay after ``step`` updates: small at first, so that the average soon forgets the initial weights.
+    """Return min(limit, (1 + step) / (10 + step)), the decay after ``step`` updates.
+
+    The decay is small at first, so that the EMA soon forgets the initial weights.
 
     Source: ``tf.train.ExponentialMovingAverage(decay, num_updates)``.
     """
@@ -13,13 +18,21 @@ def ema_decay(step: int, limit: float) -> float:
 
 
 class EmaWeights:
-    """A moving average of each tensor of ``model`` that a checkpoint holds; starts equal to it."""
+    """The EMA of each weight and running statistic of ``model``; initially equal to ``model``."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.weights: dict[str, Tensor] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    weights: dict[str, Tensor]
+    """By the names in a checkpoint, as in ``named_tensors``."""
+
+    def __init__(self, model: Cifar10Net) -> None:
+        self.weights = {name: tensor.clone() for name, tensor in named_tensors(model).items()}
 
     @torch.no_grad()
-    def update(self, model: nn.Module, share: Tensor) -> None:
-        """Take in the weights of ``model`` after an update; ``share`` (a scalar) is 1 minus the decay."""
-        for name, tensor in model.state_dict().items():
-            self.weights[name].lerp_(tensor, share)
+    def update(self, model: Cifar10Net, ema_weight: Tensor) -> None:
+        """Move the EMA toward the weights of ``model``.
+
+        Args:
+            model: The network after an update.
+            ema_weight: 1 minus the decay, a scalar tensor.
+        """
+        for name, tensor in named_tensors(model).items():
+            self.weights[name].lerp_(tensor, ema_weight)

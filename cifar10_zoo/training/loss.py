@@ -1,4 +1,4 @@
-"""The loss and its moving averages."""
+"""The loss and the moving averages of its terms."""
 
 import torch
 from torch import Tensor
@@ -8,16 +8,17 @@ from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.network.model import Cifar10Net
 
 LOSS_NAMES = ("cross_entropy", "local3/weight_loss", "local4/weight_loss", "total_loss")
-"""The losses that ``losses`` returns, in order, by the tutorial's names."""
+"""The tutorial's names of the losses that ``losses`` returns, in order."""
 
 
 def losses(model: Cifar10Net, logits: Tensor, labels: Tensor, hyperparameters: Hyperparameters) -> Tensor:
-    """The terms of the loss and, last, their sum, the total loss that training minimizes.
+    """Return the terms of the loss, then their sum: the total loss that training minimizes.
 
     Args:
+        model: The network; its dense weights are decayed.
         logits: [N, 10] float32.
         labels: [N] int64.
-        hyperparameters: its weight_decay and label_smoothing count.
+        hyperparameters: ``weight_decay`` and ``label_smoothing`` are used.
 
     Returns:
         [4] float32, in the order of ``LOSS_NAMES``.
@@ -31,12 +32,12 @@ def losses(model: Cifar10Net, logits: Tensor, labels: Tensor, hyperparameters: H
 
 
 class LossAverages:
-    """Exponential moving averages of the losses, from 0 and without bias correction, as the tutorial logs them."""
+    """Exponential moving averages of the losses, initially 0 and without bias correction, as the tutorial logs them."""
 
     def __init__(self, decay: float, device: torch.device | str = "cpu") -> None:
         self.decay = decay
         self.values = torch.zeros(len(LOSS_NAMES), device=device)
 
     def update(self, losses: Tensor) -> None:
-        """Take in the losses [4] of one step."""
+        """Update the averages with the losses [4] of one step."""
         self.values.lerp_(losses.detach(), 1 - self.decay)

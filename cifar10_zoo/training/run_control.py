@@ -1,4 +1,4 @@
-"""How a training shares its folder and its console with others: alone in the one, stopped from the other."""
+"""One training run per directory, and a graceful stop on signals."""
 
 import signal
 from collections.abc import Iterator
@@ -12,8 +12,13 @@ from cifar10_zoo.errors import OptionError, TrainingError
 
 
 @contextmanager
-def alone_in(train_dir: Path) -> Iterator[None]:
-    """Refuse to train where another training is under way; its lock goes with its process, however that ends."""
+def run_lock(train_dir: Path) -> Iterator[None]:
+    """Create ``train_dir`` and lock it during the block; the system releases the lock of a killed process.
+
+    Raises:
+        OptionError: ``train_dir`` cannot be written to.
+        TrainingError: Another process trains in ``train_dir``.
+    """
     lock = FileLock(train_dir / ".lock", timeout=0)
     try:
         train_dir.mkdir(parents=True, exist_ok=True)
@@ -28,29 +33,46 @@ def alone_in(train_dir: Path) -> Iterator[None]:
         lock.release()
 
 
+class StopRequest:
+    """A request to stop training after the current step."""
+
+    signal_number: int | None = None
+    """The signal that asked first; None without a request."""
+
+    def request(self, signal_number: int) -> None:
+        """Ask for a stop because of the signal ``signal_number``; later requests change nothing."""
+        if self.signal_number is None:
+            self.signal_number = signal_number
+
+
 @contextmanager
-def stop_signals(second_kills: bool) -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP in a list instead of dying of them.
+def stop_on_signals(second_kills: bool) -> Iterator[StopRequest]:
+    """During the block, turn SIGINT, SIGTERM and SIGHUP into a stop request; an ignored signal stays ignored.
 
     Args:
-        second_kills: whether a second signal ends the process as usual. Of several processes each gets Ctrl-C twice,
-            from the terminal and from torchrun, which kills what has not ended in time.
+        second_kills: Whether a second signal ends the process as usual. With several ranks it must not, because each
+            rank receives Ctrl-C twice: from the terminal and from torchrun. torchrun kills ranks that do not stop.
+
+    Yields:
+        The stop request.
     """
-    received: list[int] = []
+    stop = StopRequest()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.getsignal(number) for number in numbers}
+    handled = [number for number in numbers if previous[number] != signal.SIG_IGN]  # nohup ignores SIGHUP
 
-    def receive(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
+    def restore_handlers() -> None:
+        for number in handled:
+            signal.signal(number, previous[number])
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        stop.request(number)
         if second_kills:
-            restore()
+            restore_handlers()
 
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    wanted = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    heeded = [number for number in wanted if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
-    previous = {number: signal.signal(number, receive) for number in heeded}
+    for number in handled:
+        signal.signal(number, handle)
     try:
-        yield received
+        yield stop
     finally:
-        restore()
+        restore_handlers()

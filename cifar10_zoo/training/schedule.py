@@ -7,17 +7,20 @@ from cifar10_zoo.config import Hyperparameters
 EXAMPLES_PER_EPOCH = 50_000
 """NUM_EXAMPLES_PER_EPOCH_FOR_TRAIN of the tutorial."""
 WARM_UP = 0.2
-"""Share of a triangle in which the rate rises."""
+"""Fraction of a triangular schedule in which the learning rate rises."""
 
 
 def decay_steps(hyperparameters: Hyperparameters) -> int:
-    """Steps from one stair to the next: 136,718 for batches of 128, however many processes train."""
+    """Return the steps between two decays of the staircase schedule, for one process or several.
+
+    The tutorial decays every 136,718 steps of batches of 128.
+    """
     batches_per_epoch = EXAMPLES_PER_EPOCH / hyperparameters.batch_size
     return max(1, int(batches_per_epoch * hyperparameters.num_epochs_per_decay))
 
 
 def last_step(hyperparameters: Hyperparameters) -> int:
-    """The step at which all epochs are over, if there is an end to them."""
+    """Return the step at which the last epoch ends, or ``sys.maxsize`` if ``epochs`` is 0."""
     if not hyperparameters.epochs:
         return sys.maxsize
     images_per_step = hyperparameters.batch_size * hyperparameters.num_gpus
@@ -25,17 +28,17 @@ def last_step(hyperparameters: Hyperparameters) -> int:
 
 
 def learning_rate(step: int, hyperparameters: Hyperparameters) -> float:
-    """The rate of the update that follows ``step`` completed ones.
+    """Return the learning rate of the update that follows ``step`` completed updates.
 
     Source of the staircase: ``tf.train.exponential_decay(..., staircase=True)`` in ``cifar10.train()``.
     """
     if hyperparameters.schedule == "triangle":
         return hyperparameters.initial_learning_rate * _triangle(step, last_step(hyperparameters))
-    stairs = step // decay_steps(hyperparameters)
-    return hyperparameters.initial_learning_rate * hyperparameters.learning_rate_decay_factor**stairs
+    decays = step // decay_steps(hyperparameters)
+    return hyperparameters.initial_learning_rate * hyperparameters.learning_rate_decay_factor**decays
 
 
 def _triangle(step: int, steps: int) -> float:
-    """From near 0 to 1 at the end of the warm-up, and back to near 0 in the last step."""
+    """Return the factor of a triangular schedule: it rises from near 0 to 1, then falls to near 0 in the last step."""
     warm_up = WARM_UP * steps
     return max(0.0, min((step + 1) / (warm_up + 1), (steps - step) / (steps - warm_up)))

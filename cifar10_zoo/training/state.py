@@ -1,14 +1,16 @@
-"""Everything that training changes, and the step that changes it."""
+"""Everything that a training step changes, and the step that changes it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.network.batch_norm import Cifar10NetBN
+from cifar10_zoo.data.transforms import evaluation_images
+from cifar10_zoo.network import whitening
+from cifar10_zoo.network.batch_norm import Cifar10NetBN, named_tensors
 from cifar10_zoo.network.model import Cifar10Net
-from cifar10_zoo.network.whitening import whitening_filters
 from cifar10_zoo.training.ema import EmaWeights, ema_decay
 from cifar10_zoo.training.loss import LossAverages, losses
 from cifar10_zoo.training.schedule import learning_rate
@@ -17,19 +19,16 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def new_model(hyperparameters: Hyperparameters) -> Cifar10Net:
-    """The network to train, freshly initialized."""
+    """Return the network to train with initial weights."""
     network = Cifar10NetBN if hyperparameters.batch_norm else Cifar10Net
     return network(hyperparameters.seed)
 
 
 class TrainingState:
-    """The weights, their averages, momentum, the loss averages and the number of completed steps.
-
-    A new one holds freshly initialized weights at step 0.
-    """
+    """The weights, EMA weights, momentum, loss averages, loss scale and step of a run; initially at step 0."""
 
     network: nn.Module
-    """What a step computes with: ``model``, or a wrapper around it that compiles it or averages gradients."""
+    """The module that a step calls: ``model``, or a wrapper that compiles it or averages gradients."""
 
     def __init__(self, hyperparameters: Hyperparameters, device: torch.device | str = "cpu") -> None:
         self.hyperparameters = hyperparameters
@@ -39,20 +38,21 @@ class TrainingState:
         self.network = self.model
         self.ema = EmaWeights(self.model)
         self.loss_averages = LossAverages(hyperparameters.loss_average_decay, device)
-        # Tensors, since a CUDA graph reads the values of its step from them.
+        # These two are tensors because a CUDA graph reads the values of each step from them.
         self.rate = torch.zeros((), device=device)
         self.ema_weight = torch.zeros((), device=device)
         self.optimizer = self._optimizer()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=hyperparameters.precision == "fp16")
 
+    @torch.no_grad()
     def whiten(self, images: Tensor) -> None:
-        """Begin with whitening filters in conv1, computed from ``images`` [N, 3, H, W] uint8."""
-        with torch.no_grad():
-            self.model.conv1.weight.copy_(whitening_filters(images))
+        """Initialize conv1 with whitening filters, computed from the first of ``images`` [N, 3, H, W] uint8."""
+        crops = evaluation_images(images[: whitening.IMAGES].cpu())
+        self.model.conv1.weight.copy_(whitening.whitening_filters(crops))
         self.ema = EmaWeights(self.model)
 
     def train_step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """One update: loss, gradients, SGD, then the averages of losses and of the new weights.
+        """Take one step: loss, gradients, SGD, then loss averages and EMA weights.
 
         Args:
             images: [N, 3, 24, 24] float32, standardized.
@@ -67,20 +67,20 @@ class TrainingState:
         return self.update(images, labels)
 
     def begin_step(self) -> None:
-        """Count a step, and set its learning rate and how much of the new weights goes into their averages."""
+        """Increment the step, and set its learning rate and EMA weight."""
         self.rate.fill_(learning_rate(self.step, self.hyperparameters))
         self.step += 1
         self.ema_weight.fill_(1 - ema_decay(self.step, self.hyperparameters.moving_average_decay))
 
     def update(self, images: Tensor, labels: Tensor) -> Tensor:
-        """What a step does on the device; see ``train_step``. It waits for nothing, as a CUDA graph demands."""
+        """Do the work of ``train_step`` on the device. A CUDA graph captures it, so nothing waits for the device."""
         with self._autocast():
             logits = self.network(images.contiguous(memory_format=torch.channels_last))
         values = losses(self.model, logits.float(), labels, self.hyperparameters)
         self.optimizer.zero_grad()
         self.scaler.scale(values[-1]).backward()
         if self.scaler.is_enabled():
-            self.scaler.unscale_(self.optimizer)  # the summaries show gradients of the loss itself
+            self.scaler.unscale_(self.optimizer)  # because summaries show the gradients of the unscaled loss
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.ema.update(self.model, self.ema_weight)
@@ -88,19 +88,40 @@ class TrainingState:
         return values.detach()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights, averaged weights, momentum and averaged losses, by their names in a checkpoint."""
-        weights = {f"weights/{name}": tensor for name, tensor in self.model.state_dict().items()}
-        averages = {f"averages/{name}": average for name, average in self.ema.weights.items()}
-        momentum = {
-            f"momentum/{name}": self.optimizer.state[p]["momentum_buffer"]
-            for name, p in self.model.named_parameters()
-            if self.hyperparameters.momentum
-        }
-        return weights | averages | momentum | {"loss_averages": self.loss_averages.values}
+        """Return all that a step changes, except the step itself, by the names in a checkpoint.
+
+        Returns:
+            ``weights/NAME`` and ``averages/NAME`` (the EMA weights) for each NAME in ``named_tensors``; with momentum,
+            ``momentum/NAME`` for each parameter; ``loss_averages`` [4]; with precision fp16, ``loss_scale`` [2]: the
+            scale and the steps since it changed. All are float32. All but ``loss_scale`` share memory with the state.
+        """
+        tensors = {f"weights/{name}": tensor for name, tensor in named_tensors(self.model).items()}
+        tensors |= {f"averages/{name}": tensor for name, tensor in self.ema.weights.items()}
+        if self.hyperparameters.momentum:
+            tensors |= {f"momentum/{name}": self._momentum(p) for name, p in self.model.named_parameters()}
+        tensors["loss_averages"] = self.loss_averages.values
+        if scaler := self.scaler.state_dict():
+            tensors["loss_scale"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float32)
+        return tensors
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Continue from ``step``.
+
+        Args:
+            tensors: The tensors after that step, with the names and shapes of ``tensors()``.
+            step: Number of completed steps.
+        """
+        for name, target in self.tensors().items():
+            target.copy_(tensors[name])
+        if scaler := self.scaler.state_dict():
+            scale, growth_tracker = tensors["loss_scale"].tolist()
+            self.scaler.load_state_dict(scaler | {"scale": scale, "_growth_tracker": int(growth_tracker)})
+        self.step = step
 
     @torch.no_grad()
     def activations(self, images: Tensor) -> dict[str, Tensor]:
-        """What ``Cifar10Net.activations`` gives with the weights of now."""
+        """Return ``Cifar10Net.activations`` of the current weights."""
         with self._autocast():
             return self.model.activations(images.contiguous(memory_format=torch.channels_last))
 
@@ -116,12 +137,16 @@ class TrainingState:
             lr=self.rate,
             momentum=recipe.momentum,
             nesterov=recipe.momentum > 0,
-            fused=self.device.type == "cuda",  # a step whose scaled gradients overflow is skipped on the GPU itself
+            fused=self.device.type == "cuda",  # the GPU itself skips a step whose scaled gradients overflow
         )
-        if recipe.momentum:  # from the start, so that a checkpoint can fill it
+        if recipe.momentum:  # from the start, so that ``load`` can fill it
             for p in self.model.parameters():
                 optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
         return optimizer
+
+    def _momentum(self, parameter: nn.Parameter) -> Tensor:
+        buffer: Tensor = self.optimizer.state[parameter]["momentum_buffer"]
+        return buffer
 
     def _autocast(self) -> torch.autocast:
         dtype = _AUTOCAST.get(self.hyperparameters.precision)

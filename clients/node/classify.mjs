@@ -1,5 +1,6 @@
-// Classify images with an exported model: node classify.mjs MODEL.onnx IMAGE.ppm...
-// The images are binary PPM (P6) of 32x32 pixels; each has a line: path,label,probability
+// Classifies images with an exported model: node classify.mjs MODEL.onnx IMAGE.ppm...
+//
+// The images are binary PPM files (P6) of 32x32 pixels. Prints one line per image: path,label,probability
 
 import { readFileSync } from "node:fs";
 import ort from "onnxruntime-node";
@@ -7,27 +8,27 @@ import { metadataOf } from "../../web/src/metadata.js";
 
 const SIZE = 32;
 
-/** RGB [SIZE, SIZE, 3] of a PPM file. */
+/** Returns RGB [SIZE, SIZE, 3] of a PPM file. */
 function readPixels(path) {
   const content = readFileSync(path);
   const header = /^P6(?:\s+|#.*\n)+(\d+)\s+(\d+)\s+(\d+)\s/.exec(content.toString("latin1"));
   if (header?.slice(1).join() !== `${SIZE},${SIZE},255`) {
-    throw new Error(`${path}: not a binary PPM of ${SIZE}x${SIZE} pixels`);
+    throw new Error(`${path}: not a binary PPM (P6) of ${SIZE}x${SIZE} pixels: convert the image`);
   }
   const pixels = content.subarray(header[0].length);
   if (pixels.length !== SIZE * SIZE * 3) {
-    throw new Error(`${path}: ${pixels.length} bytes of pixels instead of ${SIZE * SIZE * 3}`);
+    throw new Error(`${path}: ${pixels.length} bytes of pixels instead of ${SIZE * SIZE * 3}: the file is damaged`);
   }
   return pixels;
 }
 
-/** The classes of a model, in the order of its probabilities. */
+/** Returns the labels of a model, in the order of its probabilities. */
 function readLabels(model) {
   const content = readFileSync(model);
   try {
     return JSON.parse(metadataOf(content).labels);
   } catch {
-    throw new Error(`${model}: not a model with labels in its metadata`);
+    throw new Error(`${model}: not a model with labels in its metadata: export it with python -m cifar10_export`);
   }
 }
 

@@ -1,4 +1,4 @@
-"""The page of web/: pixels as Pillow makes them, and in a real browser the answers of cifar10-infer."""
+"""The page of web/: it resizes as Pillow does and gives, in a real browser, the answers of cifar10-infer."""
 
 import base64
 import csv
@@ -25,15 +25,15 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.mark.parametrize("size", [32, 7])
-def test_squares_are_resized_as_pillow_does(size: int) -> None:
+def test_the_page_resizes_squares_as_pillow_does(size: int) -> None:
     need_node()
     rng = np.random.default_rng(size)
     squares = [
         rng.integers(0, 256, (side, side, 3), np.uint8) for side in (1, 2, 5, 31, 32, 33, 47, 64, 100, 257, 1001)
     ]
-    squares.append(np.indices((96, 96, 3)).sum(axis=0).astype(np.uint8) % 2 * 255)  # sums beyond black and white
-    asked = (json.dumps({"side": len(square), "rgba": rgba(square)}) for square in squares)
-    result = node(WEB / "test" / "resize.mjs", size, stdin="\n".join(asked))
+    squares.append(np.indices((96, 96, 3)).sum(axis=0).astype(np.uint8) % 2 * 255)  # beyond black and white
+    lines = (json.dumps({"side": len(square), "rgba": rgba(square)}) for square in squares)
+    result = node(WEB / "test" / "resize.mjs", size, stdin="\n".join(lines))
     assert result.returncode == 0, result.stderr
     for square, line in zip(squares, result.stdout.splitlines(), strict=True):
         expected = Image.fromarray(square).resize((size, size), Image.Resampling.BICUBIC)
@@ -41,12 +41,13 @@ def test_squares_are_resized_as_pillow_does(size: int) -> None:
 
 
 def rgba(square: np.ndarray) -> str:
+    """The opaque RGBA bytes of an RGB square, in base64."""
     return base64.b64encode(Image.fromarray(square).convert("RGBA").tobytes()).decode()
 
 
 @pytest.fixture
 def page_url() -> Iterator[str]:
-    """The address of the page, built and served."""
+    """The URL of the page, which is built and served."""
     if not CHROMIUM:
         pytest.skip("chromium is not installed")
     need_packages(WEB)
@@ -67,15 +68,15 @@ def served(folder: Path) -> Iterator[str]:
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Serves files and does not tell of them."""
+    """Serves files without a log."""
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def pictures(folder: Path, tmp_path: Path) -> Path:
-    """100 files: test images in class folders, files of many kinds, a damaged one."""
+    """100 files: test images in class folders, files of many formats and a damaged one."""
     target = tmp_path / "pictures"
     for source in sorted(folder.glob("*/*.png"))[:84]:
         (target / source.parent.name).mkdir(parents=True, exist_ok=True)
@@ -95,7 +96,7 @@ for orientation, exif in TURNED.items():
 OTHERS: dict[str, tuple[tuple[int, int], str, dict[str, Any]]] = {
     "bitmap.bmp": ((33, 32), "RGB", {}),
     "frames.gif": ((50, 40), "P", {"save_all": True, "append_images": [picture(50, 40, "RGB").rotate(90)]}),
-    "grey.jpg": ((32, 32), "L", {}),
+    "gray.jpg": ((32, 32), "L", {}),
     "large.jpg": ((1601, 1203), "RGB", {"quality": 92}),
     "lossless.webp": ((41, 57), "RGB", {"lossless": True}),
     "lossy.webp": ((90, 33), "RGB", {}),
@@ -109,18 +110,18 @@ OTHERS: dict[str, tuple[tuple[int, int], str, dict[str, Any]]] = {
     "turned-5.jpg": ((60, 41), "RGB", {"exif": TURNED[5]}),
     "turned-6.png": ((41, 60), "RGB", {"exif": TURNED[6]}),
 }
-"""Files of other sizes, formats and kinds of pixels."""
+"""Files of other sizes, formats and pixel types: size, mode and options of Pillow's ``save``."""
 
 
 def answers(paths: Path, model: str, output: Path) -> dict[str, dict[str, str]]:
-    """What cifar10-infer says, by the path below the folder that ``paths`` lies in."""
+    """The rows of cifar10-infer, by path relative to the parent folder of ``paths``."""
     result = infer(paths, "--model", model, "--output", output)
     assert result.returncode == 3, result.stderr
     with output.open(newline="") as file:
         return {str(Path(row["path"]).relative_to(paths.parent)): row for row in csv.DictReader(file)}
 
 
-def test_the_page_says_what_cifar10_infer_says(page_url: str, pictures: Path, tmp_path: Path) -> None:
+def test_the_page_gives_the_predictions_of_cifar10_infer(page_url: str, pictures: Path, tmp_path: Path) -> None:
     some = sorted(pictures.glob("*/*.png"))[:40]
     steps = [{"model": "fp32", "drop": [str(pictures)]}, {"model": "int8", "choose": [str(path) for path in some]}]
     task = {"chromium": CHROMIUM, "profile": str(tmp_path / "profile"), "url": page_url, "steps": steps}
@@ -129,14 +130,14 @@ def test_the_page_says_what_cifar10_infer_says(page_url: str, pictures: Path, tm
     seen = json.loads(result.stdout)
     assert seen["complaints"] == []
     assert all(url.startswith((page_url, f"blob:{page_url}", "data:")) for url in seen["requests"]), seen["requests"]
-    assert list(seen["reached"].values()) == [False, False], "neither page nor worker reaches another origin"
+    assert list(seen["reached"].values()) == [False, False], "page and worker must not reach another origin"
 
     dropped, chosen = seen["steps"]
     expected = answers(pictures, "fp32", tmp_path / "fp32.csv")
     assert len(expected) == 100
-    assert [card["path"] for card in dropped] == list(expected), "in the same order"
+    assert [card["path"] for card in dropped] == list(expected), "the cards have the order of the rows"
     for card in dropped:
-        reduced = card["path"].endswith("large.jpg")  # by cifar10-infer, while it is decoded
+        reduced = card["path"].endswith("large.jpg")  # cifar10-infer decodes it at a reduced size, a browser does not
         compare(card, expected[card["path"]], 0.1 if reduced else 1e-4)
     by_name = {Path(path).name: row for path, row in answers(pictures, "int8", tmp_path / "int8.csv").items()}
     assert len(chosen) == 40
@@ -145,7 +146,7 @@ def test_the_page_says_what_cifar10_infer_says(page_url: str, pictures: Path, tm
 
 
 def compare(card: dict[str, Any], row: dict[str, str], tolerance: float) -> None:
-    """A card of the page with a row of cifar10-infer."""
+    """Check that a card of the page and a row of cifar10-infer agree."""
     assert bool(card["error"]) == bool(row["error"]), card
     if not card["error"]:
         label, probability = card["ranking"][0]

@@ -1,4 +1,4 @@
-"""The programs in clients/: the answers of the package, from other languages."""
+"""The programs in clients/ give the answers of the package in other languages."""
 
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -17,7 +17,7 @@ MODELS = ROOT / "runtime" / "cifar10_runtime" / "models"
 
 @pytest.fixture(scope="session")
 def ppm_files(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """40 of the test images as PPM files."""
+    """40 test images as PPM files."""
     target = tmp_path_factory.mktemp("ppm")
     paths = []
     for source in sorted(folder.glob("*/*.png"))[::7][:40]:
@@ -32,7 +32,7 @@ def classify(*words: object) -> CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("model", ["fp32", "int8"])
-def test_the_client_says_what_the_package_says(model: str, ppm_files: list[Path]) -> None:
+def test_the_client_gives_the_predictions_of_the_package(model: str, ppm_files: list[Path]) -> None:
     result = classify(MODELS / f"{model}.onnx", *ppm_files)
     assert result.returncode == 0, result.stderr
     rows = [line.split(",") for line in result.stdout.splitlines()]
@@ -46,20 +46,27 @@ def test_the_client_says_what_the_package_says(model: str, ppm_files: list[Path]
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"P6 31 32 255\n" + bytes(31 * 32 * 3), "not a binary PPM of 32x32 pixels"),
-        (b"P6 32 32 255\n" + bytes(100), "100 bytes of pixels instead of 3072"),
-        (b"\x89PNG\r\n\x1a\n", "not a binary PPM"),
+        (b"P6 31 32 255\n" + bytes(31 * 32 * 3), "not a binary PPM (P6) of 32x32 pixels: convert the image"),
+        (b"P6 32 32 255\n" + bytes(100), "100 bytes of pixels instead of 3072: the file is damaged"),
+        (b"\x89PNG\r\n\x1a\n", "not a binary PPM (P6)"),
     ],
+    ids=["31 pixels wide", "truncated", "PNG"],
 )
-def test_what_is_no_such_image_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_the_client_refuses_other_image_files(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "image.ppm"
     path.write_bytes(content)
     assert_fails_cleanly(classify(MODELS / "fp32.onnx", path), 1, str(path), reason)
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path, ppm_files: list[Path]) -> None:
+def test_the_client_refuses_a_file_that_is_not_a_model(tmp_path: Path, ppm_files: list[Path]) -> None:
     model = tmp_path / "model.onnx"
     model.write_bytes(b"not a model")
-    assert_fails_cleanly(classify(model, ppm_files[0]), 1, "not a model with labels")
+    assert_fails_cleanly(classify(model, ppm_files[0]), 1, str(model), "not a model with labels in its metadata")
+
+
+def test_the_client_names_a_missing_model(tmp_path: Path, ppm_files: list[Path]) -> None:
     assert_fails_cleanly(classify(tmp_path / "missing.onnx", ppm_files[0]), 1, "missing.onnx")
+
+
+def test_the_client_without_arguments_prints_its_usage() -> None:
     assert_fails_cleanly(classify(), 1, "usage: ")

@@ -1,6 +1,6 @@
-"""The known weights and images behind the golden numbers, and how to compare arrays with them.
+"""The weights and images behind the golden numbers, and comparison with golden arrays.
 
-Golden arrays are in TensorFlow's layouts: kernels [height, width, in, out], dense weights [in, out], activations
+Golden arrays have TensorFlow's dimension order: kernels [height, width, in, out], dense weights [in, out], activations
 [N, H, W, C], and the rows of local3 in (row, column, channel) order of pool2.
 """
 
@@ -21,11 +21,27 @@ Array = NDArray[Any]
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 NOISE_MULTIPLE = 10
-"""How many times its noise floor a value may be off."""
+"""Tolerance of a value, in multiples of its noise floor."""
 FLOAT32_RESOLUTION = 2.0**-23
 CHECKSUM_TOLERANCE = 2.5e-6
-"""Of a sum, relative to the size of what it adds up: one standardized image of the original is off by 2.1e-6 as a
-whole, against exact arithmetic, because its mean is rounded to float32."""
+"""Tolerance of a sum, relative to the magnitude of its terms. The sum of one standardized image of the original differs
+by 2.1e-6 from exact arithmetic, because the original rounds the mean to float32."""
+
+# Noise floors of two towers, as in test_golden.py; the loss has its tolerance.
+TOWER_GRADIENT_NOISE = {
+    "conv1/weights": 4.19e-9,
+    "conv1/biases": 5.24e-9,
+    "conv2/weights": 1.22e-9,
+    "conv2/biases": 1.92e-9,
+    "local3/weights": 1.16e-9,
+    "local3/biases": 3.49e-10,
+    "local4/weights": 3.38e-9,
+    "local4/biases": 3.49e-10,
+    "softmax_linear/weights": 2.53e-7,
+    "softmax_linear/biases": 1.49e-8,
+}
+TOWER_VARIABLE_NOISE = 2.61e-8
+TOWER_LOSS_TOLERANCE = 4.77e-6
 
 VARIABLES = {
     "conv1/weights": ((5, 5, 3, 64), 0.05),
@@ -39,11 +55,11 @@ VARIABLES = {
     "softmax_linear/weights": ((192, 10), 1 / 192),
     "softmax_linear/biases": ((10,), 0.1),
 }
-"""Name, shape and scale of each variable of the original, in the order in which its random values are drawn."""
+"""Name, shape and scale of each variable of the original, in the order in which the random values are sampled."""
 
 
 class Reference:
-    """The golden numbers of one ``seedN`` folder with the weights and images that belong to them."""
+    """The golden numbers of one ``seedN`` folder with their weights and images."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,12 +78,12 @@ class Reference:
         return torch.from_numpy(self.images_nhwc).permute(0, 3, 1, 2)
 
     def arrays(self, name: str) -> Mapping[str, Array]:
-        """The golden arrays of ``NAME.npz``."""
+        """Return the golden arrays of ``NAME.npz``."""
         with np.load(self.folder / f"{name}.npz") as file:
             return dict(file)
 
     def state(self, hyperparameters: Hyperparameters | None = None) -> TrainingState:
-        """A training state at step 0 with the known weights, of which the averages are copies."""
+        """Return a training state at step 0; its weights and EMA weights are the known weights."""
         state = TrainingState(hyperparameters or Hyperparameters(batch_size=16))
         with torch.no_grad():
             for name, parameter in state.model.named_parameters():
@@ -82,7 +98,7 @@ def tf_name(name: str) -> str:
 
 
 def to_torch(name: str, value: Array) -> Tensor:
-    """A variable of the original in our layout."""
+    """Return a variable of the original in PyTorch's dimension order."""
     if name == "local3/weights":
         value = value.reshape(6, 6, 64, 384).transpose(3, 2, 0, 1).reshape(384, 2304)
     elif value.ndim == 4:
@@ -101,15 +117,15 @@ def to_tf(name: str, value: Tensor) -> Array:
 
 
 def nhwc(value: Tensor) -> Array:
-    """An activation in the original's layout."""
+    """Return an activation in TensorFlow's dimension order."""
     array = value.detach().numpy()
     return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
 
 
 def assert_matches(actual: Array, golden: Mapping[str, Array], name: str, noise_floor: float = 0.0) -> None:
-    """Compare with ``golden[name]``, or with its shape, sums and samples where the array itself is not there.
+    """Assert that ``actual`` matches ``golden[name]``, or its shape, sums and samples if only these were recorded.
 
-    Values may differ by ``NOISE_MULTIPLE`` times the noise floor, which is never below the resolution of float32.
+    Values may differ by ``NOISE_MULTIPLE`` times the noise floor, which is at least the resolution of float32.
     """
     tolerance = NOISE_MULTIPLE * max(noise_floor, FLOAT32_RESOLUTION * float(np.abs(actual).max()))
     if name in golden:
@@ -120,6 +136,6 @@ def assert_matches(actual: Array, golden: Mapping[str, Array], name: str, noise_
     samples = actual.ravel()[np.linspace(0, actual.size - 1, 64).astype(int)]
     np.testing.assert_allclose(samples, golden[f"{name}__samples"], rtol=0, atol=tolerance, err_msg=name)
     exact, sum_of_squares = actual.astype(np.float64), float(golden[f"{name}__sumsq"])
-    size_of_sum = np.sqrt(sum_of_squares * actual.size)  # sums of signed values cancel: not relative to the sum itself
+    size_of_sum = np.sqrt(sum_of_squares * actual.size)  # not the sum itself: signed values cancel
     assert abs(exact.sum() - golden[f"{name}__sum"]) <= CHECKSUM_TOLERANCE * size_of_sum, name
     assert abs((exact**2).sum() - sum_of_squares) <= CHECKSUM_TOLERANCE * sum_of_squares, name

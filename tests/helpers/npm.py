@@ -1,4 +1,4 @@
-"""Packages of the parts that are written in JavaScript."""
+"""Run npm and Node.js for the tests of the JavaScript parts."""
 
 import shutil
 import subprocess
@@ -12,18 +12,18 @@ NPM = shutil.which("npm")
 
 
 def need_node() -> None:
-    """Skip the test where there is no Node.js."""
+    """Skip the test if Node.js is not installed."""
     if not NODE:
         pytest.skip("node is not installed")
 
 
 def need_packages(folder: Path) -> None:
-    """Install what ``folder``'s package-lock.json says, unless it is there; skip the test where that cannot be had."""
+    """Install the packages of ``folder``'s package-lock.json once; skip the test if npm cannot install them."""
     need_node()
     if not NPM:
         pytest.skip("npm is not installed")
     lock, installed = folder / "package-lock.json", folder / "node_modules" / ".package-lock.json"
-    with FileLock(folder / "node_modules.lock"):  # other tests may run beside this one
+    with FileLock(folder / "node_modules.lock"):  # tests in other processes may need the packages at the same time
         if installed.exists() and installed.stat().st_mtime > lock.stat().st_mtime:
             return
         result = npm("ci", "--no-audit", "--no-fund", cwd=folder)
@@ -32,11 +32,11 @@ def need_packages(folder: Path) -> None:
 
 
 def npm(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """``npm WORDS...`` in a folder."""
+    """Run ``npm WORDS...`` in a folder."""
     return subprocess.run([str(NPM), *words], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
 def node(script: Path, *words: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """``node SCRIPT WORDS...``."""
+    """Run ``node SCRIPT WORDS...``."""
     command = [str(NODE), str(script), *map(str, words)]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=300, check=False)

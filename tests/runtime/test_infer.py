@@ -19,7 +19,7 @@ import pytest
 import tyro
 from cifar10_runtime import Classifier
 from cifar10_runtime.cli.parser import parser as infer_parser
-from cifar10_runtime.cluster.main import parser as ray_parser
+from cifar10_runtime.cluster.parser import parser as ray_parser
 from cifar10_runtime.engine import models
 from cifar10_runtime.engine.models import bundled
 from cifar10_runtime.images.find import find
@@ -31,8 +31,8 @@ from pyarrow import parquet
 
 from cifar10_zoo import evaluate, from_tensorflow, image_folders, synthetic, train
 from cifar10_zoo.data import cifar10 as dataset
-from cifar10_zoo.evaluate import predict
 from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training.inference import predict
 from tests.helpers.command_line import CIFAR10_INFER, ROOT, assert_fails_cleanly, infer, run
 
 

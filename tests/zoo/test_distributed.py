@@ -1,11 +1,10 @@
-"""Several processes: the tutorial's towers, number for number; one folder, one end, and one writer."""
+"""Data-parallel training on two ranks: golden gradients, exact resumption, stop, failure and lock of a run."""
 
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +14,26 @@ import torch
 
 from cifar10_zoo import train
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.data import cifar10 as dataset
+from cifar10_zoo.data import cifar10
 from cifar10_zoo.data.batches import TrainingBatches
 from cifar10_zoo.errors import CheckpointError
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.loss import losses
-from cifar10_zoo.training.run_control import alone_in
+from cifar10_zoo.training.run_control import run_lock
 from cifar10_zoo.training.state import TrainingState
 from tests.helpers.command_line import ROOT
-from tests.helpers.golden_reference import Reference, assert_matches, tf_name, to_tf
-from tests.zoo.test_golden import TOWER_GRADIENT_NOISE, TOWER_VARIABLE_NOISE
+from tests.helpers.golden_reference import (
+    TOWER_GRADIENT_NOISE,
+    TOWER_LOSS_TOLERANCE,
+    TOWER_VARIABLE_NOISE,
+    Reference,
+    assert_matches,
+    tf_name,
+    to_tf,
+)
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}  # as torchrun itself advises, for it says so at length
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}  # without it, torchrun prints a long warning
 BATCH_SIZE = 16
 
 
@@ -45,37 +51,36 @@ def start(words: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_two_processes_give_the_golden_gradient_of_two_towers(golden_folder: Path, tmp_path: Path) -> None:
-    result = run(
-        [*TORCHRUN, str(ROOT / "tests" / "helpers" / "two_towers.py"), str(golden_folder), str(tmp_path / "step")]
-    )
+def test_two_ranks_compute_the_golden_gradient_of_two_towers(golden_folder: Path, tmp_path: Path) -> None:
+    script = ROOT / "tests" / "helpers" / "two_ranks.py"
+    result = run([*TORCHRUN, str(script), str(golden_folder), str(tmp_path / "step")])
     assert result.returncode == 0, result.stderr
     found = safetensors.torch.load_file(tmp_path / "step")
     golden = Reference(golden_folder).arrays("multi_gpu")
-    np.testing.assert_allclose(found["total_loss"], golden["tower_total_loss"], rtol=0, atol=4.77e-6)
+    np.testing.assert_allclose(found["total_loss"], golden["tower_total_loss"], rtol=0, atol=TOWER_LOSS_TOLERANCE)
     for name, noise in TOWER_GRADIENT_NOISE.items():
-        ours = name.replace("/weights", ".weight").replace("/biases", ".bias")
+        parameter = name.replace("/weights", ".weight").replace("/biases", ".bias")
         key = name.replace("/", "_")
-        assert_matches(to_tf(name, found[f"gradient/{ours}"]), golden, f"avg_grad_{key}", noise)
-        assert_matches(to_tf(name, found[f"weights/{ours}"]), golden, f"step01_var_{key}", TOWER_VARIABLE_NOISE)
-        assert tf_name(ours) == name
+        assert_matches(to_tf(name, found[f"gradient/{parameter}"]), golden, f"avg_grad_{key}", noise)
+        assert_matches(to_tf(name, found[f"weights/{parameter}"]), golden, f"step01_var_{key}", TOWER_VARIABLE_NOISE)
+        assert tf_name(parameter) == name
 
 
 @pytest.fixture(scope="module")
 def trained(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four steps of two processes."""
+    """The directory of a run of four steps on two ranks."""
     folder = tmp_path_factory.mktemp("two")
     result = run(command(synthetic_dir, folder, 4))
     assert result.returncode == 0, result.stderr
     assert "2 processes, from step 0" in result.stderr
-    assert len(re.findall("step 0, loss", result.stdout)) == 1, "the first process alone prints"
+    assert len(re.findall("step 0, loss", result.stdout)) == 1, "only rank 0 prints"
     return folder
 
 
-def test_they_train_as_one_process_with_the_average_gradient(trained: Path, synthetic_dir: Path) -> None:
-    """Process r of step k trains on batch 2k + r."""
+def test_two_ranks_train_as_one_process_with_the_average_gradient(trained: Path, synthetic_dir: Path) -> None:
+    """Rank r trains on batch 2k + r in step k."""
     state = TrainingState(Hyperparameters(batch_size=BATCH_SIZE))
-    batches = TrainingBatches(dataset.load(synthetic_dir, "train"), state.hyperparameters, state.device)
+    batches = TrainingBatches(cifar10.load(synthetic_dir, "train"), state.hyperparameters, state.device)
     for step in range(4):
         state.begin_step()
         state.optimizer.zero_grad()
@@ -87,60 +92,62 @@ def test_they_train_as_one_process_with_the_average_gradient(trained: Path, synt
     saved = checkpoint.read_newest(trained)
     assert saved.hyperparameters.num_gpus == 2
     for name, tensor in state.tensors().items():
-        if name != "loss_averages":  # those of the first process alone
+        if name != "loss_averages":  # of rank 0 only
             torch.testing.assert_close(saved.tensors[name], tensor, rtol=0, atol=1e-6)
 
 
-def test_resumed_they_end_with_the_same_bits(trained: Path, synthetic_dir: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_of_two_ranks_ends_with_equal_bits(
+    trained: Path, synthetic_dir: Path, tmp_path: Path
+) -> None:
     for steps in (3, 4):
         assert run(command(synthetic_dir, tmp_path, steps)).returncode == 0
     assert checkpoint.read_newest(tmp_path).sha256 == checkpoint.read_newest(trained).sha256
 
 
-def test_another_number_of_processes_is_refused(trained: Path, synthetic_dir: Path) -> None:
-    alone = train.Options(
+def test_a_run_of_two_ranks_does_not_continue_on_one(trained: Path, synthetic_dir: Path) -> None:
+    one_rank = train.Options(
         data_dir=synthetic_dir, train_dir=trained, hyperparameters=Hyperparameters(batch_size=BATCH_SIZE), device="cpu"
     )
     with pytest.raises(CheckpointError, match="trained by 2 processes, not 1"):
-        train.train(alone)
+        train.train(one_rank)
 
 
-@pytest.mark.parametrize("everybody", [True, False], ids=["all", "one"])
-def test_a_signal_stops_and_saves_all_at_the_same_step(synthetic_dir: Path, tmp_path: Path, everybody: bool) -> None:
-    """Ctrl-C is SIGINT for each process from the terminal, SIGTERM from torchrun; one alone tells the others."""
+@pytest.mark.parametrize("all_processes", [True, False], ids=["to all processes", "to rank 1"])
+def test_a_signal_stops_all_ranks_at_the_same_step(synthetic_dir: Path, tmp_path: Path, all_processes: bool) -> None:
+    """Ctrl-C sends SIGINT to each process, and torchrun then sends SIGTERM; rank 1 informs rank 0."""
     with start(command(synthetic_dir, tmp_path, 10**6, "--recipe", "modern")) as launcher:
         assert launcher.stdout is not None
         assert launcher.stderr is not None
         launcher.stdout.readline()
         workers = children(launcher.pid)
         assert len(workers) == 2
-        for process in (*workers, launcher.pid) if everybody else workers[1:]:
+        for process in (*workers, launcher.pid) if all_processes else workers[1:]:
             os.kill(process, signal.SIGINT)
         errors = launcher.stderr.read()
     assert launcher.returncode != 0
     assert "stopped by SIG" in errors
-    assert checkpoint.read_newest(tmp_path).step % 10 == 1, "all stop after every tenth step"
+    assert checkpoint.read_newest(tmp_path).step % 10 == 1, "ranks agree to stop every ten steps"
 
 
-def test_a_killed_process_ends_the_job_and_the_job_resumes(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_a_killed_rank_ends_the_run_and_the_same_command_continues_it(synthetic_dir: Path, tmp_path: Path) -> None:
     with start(command(synthetic_dir, tmp_path, 10**6, "--save-checkpoint-secs", 1e-9)) as launcher:
         assert launcher.stdout is not None
         assert launcher.stderr is not None
-        launcher.stdout.readline()
-        time.sleep(0.5)
+        while "step 10, loss" not in launcher.stdout.readline():
+            assert launcher.poll() is None, "the run must reach step 10"
         first, second = children(launcher.pid)
         os.kill(second, signal.SIGKILL)
         errors = launcher.stderr.read()
         assert launcher.wait() != 0
-    assert "error: a process of this training is gone; start it again to go on" in errors
+    assert "error: a process of this run is gone; start the run again and it continues" in errors
     saved = checkpoint.read_newest(tmp_path)
     assert run(command(synthetic_dir, tmp_path, saved.step + 1)).returncode == 0
     assert checkpoint.read_newest(tmp_path).step == saved.step + 1
     assert not Path(f"/proc/{first}").exists()
 
 
-def test_a_folder_in_use_is_refused_by_all(synthetic_dir: Path, tmp_path: Path) -> None:
-    with alone_in(tmp_path):
+def test_two_ranks_do_not_train_in_a_directory_in_use(synthetic_dir: Path, tmp_path: Path) -> None:
+    with run_lock(tmp_path):
         result = run(command(synthetic_dir, tmp_path, 1))
     assert result.returncode != 0
     assert "rank1]: Traceback" not in result.stderr
@@ -149,5 +156,5 @@ def test_a_folder_in_use_is_refused_by_all(synthetic_dir: Path, tmp_path: Path) 
 
 
 def children(parent: int) -> list[int]:
-    """The processes that ``parent`` has started, oldest first."""
+    """Return the processes that ``parent`` has started, oldest first."""
     return [int(number) for number in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]

@@ -1,4 +1,4 @@
-"""Checkpoints of the original program become ours: every value in its place, step and averages included."""
+"""Converted checkpoints of the original program have all of its values, with the EMA weights and the step."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ Variables = dict[str, NDArray[Any]]
 
 @pytest.fixture
 def variables(golden_folder: Path) -> Variables:
-    """The known weights, averages that differ from them, loss averages and the step, as the original saves them."""
+    """The variables of the original program: known weights, EMA weights that differ, loss averages and the step."""
     weights = Reference(golden_folder).variables
     averages = {f"{name}/ExponentialMovingAverage": value + np.float32(0.5) for name, value in weights.items()}
     losses = ("cross_entropy", "local3/weight_loss", "local4/weight_loss", "total_loss")
@@ -30,7 +30,7 @@ def variables(golden_folder: Path) -> Variables:
     return {**weights, **averages, **loss_averages, "global_step": np.array(1234)}
 
 
-def test_every_variable_finds_its_place(golden_folder: Path, variables: Variables) -> None:
+def test_each_variable_is_converted_to_its_pytorch_tensor(golden_folder: Path, variables: Variables) -> None:
     reference = Reference(golden_folder)
     state = convert(variables, Hyperparameters(batch_size=16))
     expected = reference.state()
@@ -44,40 +44,46 @@ def test_every_variable_finds_its_place(golden_folder: Path, variables: Variable
     assert torch.equal(state.model(images), expected.model(images))
 
 
-def test_the_multi_gpu_trainer_keeps_no_loss_averages(variables: Variables) -> None:
-    """And counts its steps in float32."""
+def test_checkpoints_of_the_multi_gpu_trainer_have_no_loss_averages(variables: Variables) -> None:
+    """They hold the step as float32."""
     without = {name: value for name, value in variables.items() if not name.endswith("/avg")}
     state = convert(without | {"global_step": np.array(7, np.float32)}, Hyperparameters())
     assert state.loss_averages.values.tolist() == [0, 0, 0, 0]
     assert state.step == 7
 
 
-def test_it_begins_no_modern_training(variables: Variables) -> None:
-    for recipe in (MODERN, Hyperparameters(batch_norm=True), Hyperparameters(whiten=True)):
-        with pytest.raises(OptionError, match="not for checkpoints of the original program"):
-            convert(variables, recipe)
+@pytest.mark.parametrize(
+    "hyperparameters",
+    [MODERN, Hyperparameters(batch_norm=True), Hyperparameters(whiten=True)],
+    ids=["modern", "batch-norm", "whiten"],
+)
+def test_hyperparameters_of_another_network_are_refused(variables: Variables, hyperparameters: Hyperparameters) -> None:
+    with pytest.raises(OptionError, match="do not fit checkpoints of the original program"):
+        convert(variables, hyperparameters)
 
 
 @pytest.mark.parametrize(
-    "name", ["conv1/weights", "local3/biases/ExponentialMovingAverage", "total_loss/avg", "global_step"]
+    "name",
+    ["conv1/weights", "local3/biases/ExponentialMovingAverage", "total_loss/avg", "global_step"],
+    ids=["weight", "ema-weight", "loss-average", "step"],
 )
-def test_a_missing_variable_is_named(variables: Variables, name: str) -> None:
+def test_the_error_names_a_missing_variable(variables: Variables, name: str) -> None:
     del variables[name]
     with pytest.raises(CheckpointError, match=f"no variable {name}"):
         convert(variables, Hyperparameters())
 
 
-def test_an_unknown_variable_is_named(variables: Variables) -> None:
-    with pytest.raises(CheckpointError, match="does not know: conv3/weights"):
+def test_the_error_names_an_unknown_variable(variables: Variables) -> None:
+    with pytest.raises(CheckpointError, match="does not have: conv3/weights"):
         convert(variables | {"conv3/weights": np.zeros(1)}, Hyperparameters())
 
 
-def test_a_misshapen_variable_is_named_with_its_shape(variables: Variables) -> None:
+def test_the_error_names_a_variable_of_wrong_shape(variables: Variables) -> None:
     with pytest.raises(CheckpointError, match=r"local4/weights has shape \[192, 384\], expected \[384, 192\]"):
         convert(variables | {"local4/weights": variables["local4/weights"].T}, Hyperparameters())
 
 
-def test_the_command_reads_what_tensorflow_writes(variables: Variables, tmp_path: Path) -> None:
+def test_the_command_converts_a_checkpoint_that_tensorflow_wrote(variables: Variables, tmp_path: Path) -> None:
     tf = pytest.importorskip("tensorflow", reason="needs the extra tf").compat.v1
     prefix = tmp_path / "model.ckpt-1234"
     with tf.Graph().as_default(), tf.Session() as session:
@@ -94,21 +100,21 @@ def test_the_command_reads_what_tensorflow_writes(variables: Variables, tmp_path
         assert torch.equal(saved.tensors[f"averages/{name}"], expected.ema.weights[name])
 
     again = zoo("from_tensorflow", prefix, "--train-dir", tmp_path / "ours")
-    assert_fails_cleanly(again, 1, "holds checkpoints of another training")
+    assert_fails_cleanly(again, 1, "has checkpoints of another training")
     data = prefix.with_name(prefix.name + ".data-00000-of-00001")
     data.write_bytes(data.read_bytes()[:-1000])
     assert_fails_cleanly(zoo("from_tensorflow", prefix, "--train-dir", tmp_path / "new"), 1, str(prefix))
     assert not (tmp_path / "new").exists()
 
 
-def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_checkpoint(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow", reason="needs the extra tf")
     result = zoo("from_tensorflow", tmp_path / "model.ckpt-1")
-    assert_fails_cleanly(result, 1, "model.ckpt-1: there is no such checkpoint")
+    assert_fails_cleanly(result, 1, "model.ckpt-1: the checkpoint does not exist")
 
 
-def test_a_checkpoint_of_the_original_program_itself(tmp_path: Path) -> None:
-    """$CIFAR10_TF_CHECKPOINT is what the original saved after the 30 steps of trajectory.npz."""
+def test_a_checkpoint_that_the_original_program_wrote_is_converted(tmp_path: Path) -> None:
+    """$CIFAR10_TF_CHECKPOINT names the checkpoint that the original saved after the 30 steps of trajectory.npz."""
     source = os.environ.get("CIFAR10_TF_CHECKPOINT")
     if source is None:
         pytest.skip("CIFAR10_TF_CHECKPOINT names no checkpoint of the original program")

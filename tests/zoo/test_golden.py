@@ -1,8 +1,8 @@
-"""The port gives the numbers of the original program: preprocessing, network, loss, gradients, training.
+"""Preprocessing, network, loss, gradients and training give the numbers of the original program.
 
-Tolerances: ten times the noise floor, that is how far the original itself moves with another backend and thread
-count, and how far an exact (float64) computation is from it. Where the two runs of the original agree to the last bit
-the floor is the resolution of float32 (``golden_reference.assert_matches``).
+A tolerance is ten times the noise floor. The noise floor is the larger of two differences: between two runs of the
+original with another backend and thread count, and between the original and an exact (float64) computation. It is at
+least the resolution of float32 (``golden_reference.assert_matches``).
 """
 
 from collections.abc import Mapping
@@ -21,6 +21,9 @@ from cifar10_zoo.training.schedule import decay_steps, learning_rate
 from cifar10_zoo.training.state import TrainingState
 from tests.helpers.golden_reference import (
     NOISE_MULTIPLE,
+    TOWER_GRADIENT_NOISE,
+    TOWER_LOSS_TOLERANCE,
+    TOWER_VARIABLE_NOISE,
     VARIABLES,
     Array,
     Reference,
@@ -53,30 +56,17 @@ GRADIENT_NOISE = {
     "softmax_linear/weights": 2.68e-7,
     "softmax_linear/biases": 7.45e-9,
 }
-TOWER_GRADIENT_NOISE = {
-    "conv1/weights": 4.19e-9,
-    "conv1/biases": 5.24e-9,
-    "conv2/weights": 1.22e-9,
-    "conv2/biases": 1.92e-9,
-    "local3/weights": 1.16e-9,
-    "local3/biases": 3.49e-10,
-    "local4/weights": 3.38e-9,
-    "local4/biases": 3.49e-10,
-    "softmax_linear/weights": 2.53e-7,
-    "softmax_linear/biases": 1.49e-8,
-}
-# Of variables and of their averages after so many updates.
 TRAJECTORY_NOISE = {
     "trajectory_b": {1: 4.66e-8, 2: 6.28e-8, 10: 1.64e-7},
     "trajectory_c": {1: 1.33e-8, 2: 1.49e-8, 10: 4.23e-8, 30: 6.56e-8},
 }
+"""Of variables and of their EMA, by the number of updates."""
 LOSS_NOISE = {"trajectory_b": 5.5e-7, "trajectory_c": 6.3e-7}
 PROBABILITY_NOISE = 2.98e-8
-DISTORTION_NOISE = 2.38e-7
+AUGMENTATION_NOISE = 2.38e-7
 """The spacing of float32 numbers at 2, near the largest standardized value."""
-TOWER_VARIABLE_NOISE = 2.61e-8
 INIT_STANDARD_ERRORS = 4.5
-"""How many standard errors the statistics of the initial weights may be off: 1 in 10^5 by chance."""
+"""Limit for the statistics of the initial weights; a correct initialization exceeds it once in 10^5 statistics."""
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +81,7 @@ def batch(reference: Reference) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
-def test_known_weights_and_images_are_made_again(reference: Reference) -> None:
+def test_the_known_weights_and_images_are_reproduced(reference: Reference) -> None:
     golden = reference.arrays("inputs")
     for name, value in reference.variables.items():
         assert_matches(value, golden, f"known_{name.replace('/', '_')}")
@@ -99,23 +89,23 @@ def test_known_weights_and_images_are_made_again(reference: Reference) -> None:
     assert reference.labels.tolist() == golden["known_labels"].tolist()
 
 
-def test_evaluation_images(reference: Reference) -> None:
+def test_evaluation_images_match(reference: Reference) -> None:
     golden = reference.arrays("preprocess")
     assert_matches(nhwc(evaluation_images(reference.images)), golden, "eval_images")
-    assert not evaluation_images(reference.images)[15].any(), "an image of one colour becomes exact zeros"
+    assert not evaluation_images(reference.images)[15].any(), "an image of one color becomes exact zeros"
 
 
-@pytest.mark.parametrize("kind", ["distort", "random"])
-def test_distortions(reference: Reference, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["distort", "random"], ids=["explicit parameters", "random parameters"])
+def test_augmented_images_match(reference: Reference, kind: str) -> None:
     golden = reference.arrays("preprocess")
     image, y, x, flip, brightness, contrast = torch.from_numpy(golden[f"{kind}_params"].astype(np.float64)).T
-    distortions = Augmentation(y.long(), x.long(), flip.bool(), brightness.float(), contrast.float())
-    distorted = nhwc(augment(reference.images[image.long()], distortions))
-    for row, actual in enumerate(distorted):
-        assert_matches(actual, golden, f"{kind}_{row:02d}_out", DISTORTION_NOISE)
+    augmentation = Augmentation(y.long(), x.long(), flip.bool(), brightness.float(), contrast.float())
+    augmented = nhwc(augment(reference.images[image.long()], augmentation))
+    for row, actual in enumerate(augmented):
+        assert_matches(actual, golden, f"{kind}_{row:02d}_out", AUGMENTATION_NOISE)
 
 
-def test_activations_and_logits(reference: Reference, batch: torch.Tensor) -> None:
+def test_activations_and_logits_match(reference: Reference, batch: torch.Tensor) -> None:
     golden = reference.arrays("forward")
     activations = reference.state().model.activations(batch)
     assert list(activations) == list(ACTIVATION_NOISE)
@@ -128,7 +118,7 @@ def test_activations_and_logits(reference: Reference, batch: torch.Tensor) -> No
     assert (logits.argmax(dim=1) == reference.labels).tolist() == golden["in_top_1"].tolist()
 
 
-def test_losses_and_gradients(reference: Reference, batch: torch.Tensor) -> None:
+def test_losses_and_gradients_match(reference: Reference, batch: torch.Tensor) -> None:
     golden = reference.arrays("forward")
     model = reference.state().model
     logits = model(batch)
@@ -143,13 +133,15 @@ def test_losses_and_gradients(reference: Reference, batch: torch.Tensor) -> None
         assert_matches(gradient, golden, f"grad_{name.replace('/', '_')}", GRADIENT_NOISE[name])
 
 
-def test_average_of_two_towers(reference: Reference, batch: torch.Tensor) -> None:
+def test_the_average_gradient_of_two_towers_and_its_update_match(reference: Reference, batch: torch.Tensor) -> None:
     golden = reference.arrays("multi_gpu")
     state = reference.state()
     total = torch.zeros(())
     for tower, half in enumerate((slice(0, 8), slice(8, 16))):
         values = losses(state.model, state.model(batch[half]), reference.labels[half], Hyperparameters())
-        np.testing.assert_allclose(values[-1].item(), golden["tower_total_loss"][tower], rtol=0, atol=4.77e-6)
+        np.testing.assert_allclose(
+            values[-1].item(), golden["tower_total_loss"][tower], rtol=0, atol=TOWER_LOSS_TOLERANCE
+        )
         total = total + values[-1] / 2
     total.backward()
     for name, gradient in gradients(state.model).items():
@@ -161,26 +153,26 @@ def test_average_of_two_towers(reference: Reference, batch: torch.Tensor) -> Non
         assert_matches(variable, golden, f"step01_var_{tf_name(name).replace('/', '_')}", TOWER_VARIABLE_NOISE)
 
 
-def test_training_at_the_rate_of_the_tutorial(reference: Reference, batch: torch.Tensor) -> None:
-    """Ten updates of trajectory_b, in float64.
+def test_ten_updates_at_the_tutorials_learning_rate_match(reference: Reference, batch: torch.Tensor) -> None:
+    """Trajectory_b, in float64.
 
-    Training on this noise is chaotic: in float32 one rounding that goes the other way, by another memory layout or
-    thread count, can switch a unit at step 9 of seed 1. Exact arithmetic stays with the original.
+    Training on this noise is chaotic: in float32, another memory format or thread count changes roundings, and one
+    changed rounding can switch a unit on or off at step 9 of seed 1. Exact arithmetic follows the original.
     """
     state = reference.state()
     state.model.double()
-    state.ema.weights = {name: average.double() for name, average in state.ema.weights.items()}
+    state.ema.weights = {name: weight.double() for name, weight in state.ema.weights.items()}
     state.loss_averages.values = state.loss_averages.values.double()
     assert_training_matches(reference, "trajectory_b", state, batch.double(), steps=10)
 
 
-def test_training_through_the_stairs_of_the_learning_rate(reference: Reference, batch: torch.Tensor) -> None:
-    """Thirty updates of trajectory_c, well conditioned, in float32."""
+def test_thirty_updates_over_several_learning_rate_decays_match(reference: Reference, batch: torch.Tensor) -> None:
+    """Trajectory_c, which is well conditioned, in float32."""
     hyperparameters = Hyperparameters(batch_size=16, initial_learning_rate=0.02, num_epochs_per_decay=0.00321)
     assert_training_matches(reference, "trajectory_c", reference.state(hyperparameters), batch, steps=30)
 
 
-def test_learning_rate_schedule(reference: Reference) -> None:
+def test_the_staircase_schedule_matches(reference: Reference) -> None:
     golden = reference.arrays("schedule")
     for batch_size in (32, 100, 128, 256):
         assert decay_steps(Hyperparameters(batch_size=batch_size)) == golden[f"decay_steps_{batch_size}"]
@@ -189,7 +181,7 @@ def test_learning_rate_schedule(reference: Reference) -> None:
 
 
 def test_initial_weights_have_the_distribution_of_the_original(reference: Reference) -> None:
-    """Columns of the golden rows: sigma, n, mean, std, min, max, std/sigma, max|w|/(2 sigma), share within 1 sigma."""
+    """Columns of the golden rows: sigma, n, mean, std, min, max, std/sigma, max|w|/(2 sigma), fraction in 1 sigma."""
     golden = reference.arrays("init")
     weights = {tf_name(name): p.detach().numpy().ravel() for name, p in Cifar10Net(seed=1).named_parameters()}
     for name in VARIABLES:
@@ -210,7 +202,7 @@ def test_initial_weights_have_the_distribution_of_the_original(reference: Refere
 
 
 def gradients(model: Cifar10Net) -> dict[str, Array]:
-    """The gradient of each variable by the original's name, in its layout."""
+    """Return the gradient of each variable under its name and in its layout in the original."""
     found = {}
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
@@ -221,7 +213,7 @@ def gradients(model: Cifar10Net) -> dict[str, Array]:
 def assert_training_matches(
     reference: Reference, name: str, state: TrainingState, images: torch.Tensor, steps: int
 ) -> None:
-    """Compare losses and learning rate at every step, variables and all averages at the golden ones."""
+    """Compare losses, loss averages and learning rate at every step, variables and their EMA at the recorded steps."""
     golden = reference.arrays(name)
     tolerance = NOISE_MULTIPLE * LOSS_NOISE[name]
     for step in range(steps):

@@ -1,4 +1,4 @@
-"""TensorBoard reads what was written: the tutorial's tags, with the numbers of the training, once for each step."""
+"""TensorBoard summaries: the tutorial's tags, with the numbers of the run, once per step."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ def options(data_dir: Path, train_dir: Path, max_steps: int) -> train.Options:
 
 @pytest.fixture(scope="module")
 def run_dir(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Steps 0 to 3, then, as after a crash that lost the last two, 2 to 5; evaluated at the end."""
+    """A run whose steps 2 and 3 are lost in a crash and repeated; it ends at step 6, and is evaluated."""
     folder = tmp_path_factory.mktemp("summaries")
     for steps in (2, 4):
         train.train(options(synthetic_dir, folder, steps))
@@ -54,7 +54,7 @@ def events(folder: Path) -> EventAccumulator:
 
 
 def expected_tags(golden: Path, which: str) -> dict[str, set[str]]:
-    """Our tags for those that the original emits, by kind."""
+    """Return the tags that the original writes, by kind, in our naming scheme."""
     tags: dict[str, set[str]] = {kind: set() for kind in KINDS.values()}
     for line in (golden / f"summary_tags_{which}.txt").read_text().splitlines():
         tag, kind = line.split("\t")
@@ -67,21 +67,23 @@ def expected_tags(golden: Path, which: str) -> dict[str, set[str]]:
     return tags
 
 
-@pytest.mark.parametrize(("which", "folder"), [("train", "."), ("eval", "eval")])
-def test_every_tag_of_the_original_and_no_other(golden_folder: Path, run_dir: Path, which: str, folder: str) -> None:
+@pytest.mark.parametrize(("which", "folder"), [("train", "."), ("eval", "eval")], ids=["train", "eval"])
+def test_the_tags_are_exactly_those_of_the_original(
+    golden_folder: Path, run_dir: Path, which: str, folder: str
+) -> None:
     tags = events(run_dir / folder).Tags()
     for kind, expected in expected_tags(golden_folder, which).items():
         assert set(tags[kind]) == expected
 
 
-def test_resumed_curves_do_not_overlap(run_dir: Path) -> None:
+def test_the_curves_of_a_resumed_run_do_not_overlap(run_dir: Path) -> None:
     accumulator = events(run_dir)
     for tag in accumulator.Tags()["scalars"]:
         assert [event.step for event in accumulator.Scalars(tag)] == [0, 1, 2, 3, 4, 5], tag
     assert [event.step for event in events(run_dir / "eval").Scalars("precision_at_1")] == [6]
 
 
-def test_the_numbers_are_those_of_the_training(run_dir: Path) -> None:
+def test_the_summaries_hold_the_numbers_of_the_run(run_dir: Path) -> None:
     accumulator = events(run_dir)
     saved = checkpoint.read_newest(run_dir)
     last = {tag: accumulator.Scalars(tag)[-1].value for tag in accumulator.Tags()["scalars"]}
@@ -99,7 +101,7 @@ def test_the_numbers_are_those_of_the_training(run_dir: Path) -> None:
     assert histogram.sum_squares == pytest.approx(float(weights.double().square().sum()))
 
 
-def test_summaries_change_nothing_in_the_training(synthetic_dir: Path, run_dir: Path, tmp_path: Path) -> None:
+def test_training_without_summaries_ends_with_the_same_bits(synthetic_dir: Path, run_dir: Path, tmp_path: Path) -> None:
     without = train.Options(**vars(options(synthetic_dir, tmp_path, 6)) | {"summary_frequency": 0})
     train.train(without)
     assert not list(tmp_path.glob("events*"))

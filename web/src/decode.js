@@ -1,16 +1,21 @@
-// Image files: the browser decodes them, and the pixels become those of cifar10-infer.
+// Decodes image files with the browser, and crops and resizes them as cifar10-infer does.
 
 import { middleSquare, resize } from "./pixels.js";
 
 const AS_STORED = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
 
-const canvas = new OffscreenCanvas(1, 1); // one for all, since those of large photos would wait to be collected
-const context = canvas.getContext("2d", { willReadFrequently: true }); // in memory, not on a GPU that rounds in its own way
+// One canvas for all images, because a canvas per photo would keep its memory until garbage collection.
+const canvas = new OffscreenCanvas(1, 1);
+// willReadFrequently keeps the pixels in main memory, because GPUs round differently.
+const context = canvas.getContext("2d", { willReadFrequently: true });
 
-/** RGB [size, size, 3] of an image file: the first frame, turned upright, laid on white, its middle square. */
+/**
+ * Returns RGB [size, size, 3] of an image file: the middle square of the first frame, turned upright, on white.
+ * Throws an Error with a message for the user if the browser cannot decode the file.
+ */
 export async function decode(file, size) {
   const bitmap = await createImageBitmap(file, AS_STORED).catch(() => {
-    throw new Error("this browser cannot decode it");
+    throw new Error("this browser cannot decode the file");
   });
   const { left, top, side } = middleSquare(bitmap.width, bitmap.height);
   if (canvas.width !== side) {

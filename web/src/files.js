@@ -1,14 +1,17 @@
-// Which files are classified: those of cifar10-infer. Only names are kept; a file is opened when its turn comes.
+// Finds the same files as cifar10-infer. Only names are kept; a file is opened when it is classified.
 
 const SUFFIXES = /\.(jpe?g|png|webp|bmp|gif|tiff?)$/i;
 
-/** The files of an <input>: { path, open } of each. */
+/** Returns { path, open } of each image file of an <input>; open() returns a promise of the File. */
 export function chosenFiles(files) {
   const sources = Array.from(files, (file) => ({ path: file.webkitRelativePath || file.name, open: async () => file }));
   return inOrder(sources.filter(({ path }) => !path.includes("/") || isWanted(path)));
 }
 
-/** The files and folders of a drop, likewise; to be called while the event is handled. */
+/**
+ * Returns a promise of { path, open } of each image file in dropped files and folders.
+ * Call it while the drop event is handled: afterwards the browser has removed the items.
+ */
 export async function droppedFiles(items) {
   const entries = Array.from(items, (item) => item.webkitGetAsEntry()).filter(Boolean);
   const sources = await Promise.all(entries.map(filesBelow));
@@ -28,7 +31,7 @@ async function filesBelow(entry) {
   return found;
 }
 
-/** All that is in a folder, which is told in parts, the last of them empty. */
+/** Returns all entries of a folder. The browser gives them in several parts, of which the last is empty. */
 async function childrenOf(folder) {
   const reader = folder.createReader();
   const children = [];
@@ -40,12 +43,12 @@ async function childrenOf(folder) {
 
 const isHidden = (name) => name.startsWith(".");
 
-/** Whether a file in a folder is an image by its name, and nothing on its path below that folder is hidden. */
+/** Whether the name of a file in a folder is that of an image, and no part of its path is hidden. */
 function isWanted(path) {
   return SUFFIXES.test(path) && !path.split("/").some(isHidden);
 }
 
-/** The files of each folder by name and before its subfolders. */
+/** Sorts files by path; the files of a folder come before those of its subfolders. */
 function inOrder(sources) {
   const key = ({ path }) => path.replace(/[^/]*$/, "\0$&");
   const keyed = sources.map((source) => [key(source), source]);

@@ -1,45 +1,45 @@
-// The metadata of an ONNX model, which ONNX Runtime's interface for JavaScript does not give.
+// Reads the metadata of an ONNX model from the file, because ONNX Runtime for JavaScript does not return them.
 
-const METADATA = 14; // of onnx.ModelProto
+const METADATA_PROPS = 14; // the field's number in onnx.ModelProto
 
-/** What a model says of itself, by name: ``labels``, ``step``, ``test_accuracy``, ... */
+/** Returns the metadata of a model, a Uint8Array, as an object of strings: labels, step, test_accuracy, ... */
 export function metadataOf(model) {
   const text = (bytes) => new TextDecoder().decode(bytes);
-  const pairs = [...fieldsOf(model)].filter(([number]) => number === METADATA);
+  const pairs = [...fieldsOf(model)].filter(([number]) => number === METADATA_PROPS);
   return Object.fromEntries(pairs.map(([, pair]) => [...fieldsOf(pair)].map(([, value]) => text(value))));
 }
 
-/** The fields of a protobuf message that are messages, texts or bytes: [number, content]. */
+/** Yields [number, content] of each length-delimited field (message, string or bytes) of a protobuf message. */
 function* fieldsOf(message) {
-  let at = 0;
+  let position = 0;
   const varint = () => {
     let value = 0;
     for (let factor = 1; ; factor *= 128) {
-      const byte = message[at++];
+      const byte = message[position++];
       value += (byte & 127) * factor;
       if (!(byte & 128)) {
         return value;
       }
     }
   };
-  while (at < message.length) {
+  while (position < message.length) {
     const tag = varint();
     const number = Math.floor(tag / 8);
     switch (tag & 7) {
-      case 0:
+      case 0: // varint
         varint();
         break;
-      case 1:
-        at += 8;
+      case 1: // 64 bits
+        position += 8;
         break;
-      case 2: {
+      case 2: { // length-delimited
         const length = varint();
-        yield [number, message.subarray(at, at + length)];
-        at += length;
+        yield [number, message.subarray(position, position + length)];
+        position += length;
         break;
       }
-      case 5:
-        at += 4;
+      case 5: // 32 bits
+        position += 4;
         break;
       default:
         throw new Error("not an ONNX model");

@@ -1,12 +1,12 @@
-// What the page shows: files go to the worker by the batch, answers come back as cards and as sums.
+// The page: sends files to the worker in batches, and shows the answers as cards and totals.
 
 import { chosenFiles, droppedFiles } from "./files.js";
 
-const BATCH = 32; // files at a time at most: what suits the model
-const PATIENCE = 0.5; // seconds that a batch may take before the next one is smaller: photos are slow
-const CARDS = 200; // pictures that are shown, and as many errors
-const CHOICES = 3; // classes on a card
-const SMALL = 64; // pictures of so many pixels a side are shown with corners
+const MAX_BATCH = 32; // files: the fastest size for the models
+const MAX_BATCH_SECONDS = 0.5; // after a slower batch, the next one has fewer files: photos are slow to decode
+const MAX_CARDS = 200; // pictures that are shown; also errors that are shown
+const LABELS_PER_CARD = 3;
+const MAX_PIXELATED = 64; // pixels: the width of the largest picture whose pixels are shown as sharp squares
 
 const element = (id) => document.getElementById(id);
 const copy = (id) => element(id).content.firstElementChild.cloneNode(true);
@@ -20,11 +20,11 @@ const list = new Intl.ListFormat("en");
 const counted = (count) => `${whole.format(count)} ${count === 1 ? "file" : "files"}`;
 
 let sources = [];
-let newest = 0; // the run that counts: an older one ends after its batch
+let newest = 0; // number of the newest run: an older run stops after its current batch
 let running = Promise.resolve();
 let worker;
 
-/** Classify the files that were chosen, from the first one on. */
+/** Starts a new run on all chosen files, after the current batch of the old run. */
 function start() {
   const run = ++newest;
   running = running.then(() => run === newest && classify(run)).catch(report);
@@ -32,19 +32,19 @@ function start() {
 
 async function classify(run) {
   clear();
-  const sums = { classified: 0, failed: 0, modelSeconds: 0, classes: describe((await ask([])).metadata) };
+  const totals = { classified: 0, failed: 0, modelSeconds: 0, classes: describe((await ask([])).metadata) };
   const begin = performance.now();
   const seconds = () => (performance.now() - begin) / 1000;
-  for (let at = 0, size = 1; at < sources.length && run === newest; ) {
+  for (let first = 0, size = 1; first < sources.length && run === newest; ) {
     const before = seconds();
-    const batch = sources.slice(at, at + size);
+    const batch = sources.slice(first, first + size);
     const files = await Promise.all(batch.map(({ open }) => open().catch(() => null)));
     const { results, modelSeconds } = await ask(files);
-    sums.modelSeconds += modelSeconds;
-    results.forEach((result, index) => add(sums, result, batch[index].path, files[index]));
-    show(sums, seconds());
-    at += batch.length;
-    size = seconds() - before > PATIENCE ? Math.ceil(size / 2) : Math.min(2 * size, BATCH);
+    totals.modelSeconds += modelSeconds;
+    results.forEach((result, index) => add(totals, result, batch[index].path, files[index]));
+    show(totals, seconds());
+    first += batch.length;
+    size = seconds() - before > MAX_BATCH_SECONDS ? Math.ceil(size / 2) : Math.min(2 * size, MAX_BATCH);
   }
   if (run === newest && sources.length) {
     say(`${counted(sources.length)} in ${round.format(seconds())} s`);
@@ -52,7 +52,7 @@ async function classify(run) {
   main.ariaBusy = "false";
 }
 
-/** Have the worker classify files with the model that is chosen. */
+/** Asks the worker to classify files with the selected model; returns a promise of the worker's answer. */
 async function ask(files) {
   worker ??= await makeWorker();
   const model = document.querySelector("[name=model]:checked").value;
@@ -63,7 +63,7 @@ async function ask(files) {
   });
 }
 
-/** A worker of a blob is held to the policy at the head of the page; one of an address would be held to none. */
+/** Starts the worker from a blob: then the page's content security policy applies to it, which a URL would evade. */
 async function makeWorker() {
   const script = await (await fetch("worker.js")).text();
   return new Worker(URL.createObjectURL(new Blob([script], { type: "text/javascript" })), { type: "module" });
@@ -81,23 +81,24 @@ function clear() {
   say(`Classifying ${counted(sources.length)}`);
 }
 
-/** Show what a model says of itself; no file yet in each of its classes. */
+/** Shows labels and accuracy of the model; returns a count of 0 for each label. */
 function describe(metadata) {
   const labels = JSON.parse(metadata.labels);
   const accuracy = percent.format(metadata.test_accuracy);
-  element("model").textContent = `knows ${list.format(labels)}; right for ${accuracy} of ${metadata.dataset}'s test images`;
+  const accuracyText = `Top-1 accuracy on the ${metadata.dataset} test images: ${accuracy}`;
+  element("model").textContent = `Classes: ${list.format(labels)}. ${accuracyText}.`;
   return new Map(labels.map((label) => [label, 0]));
 }
 
-function add(sums, { ranking, error }, path, file) {
+function add(totals, { ranking, error }, path, file) {
   if (error) {
-    sums.failed += 1;
+    totals.failed += 1;
   } else {
     const [label] = ranking[0];
-    sums.classified += 1;
-    sums.classes.set(label, sums.classes.get(label) + 1);
+    totals.classified += 1;
+    totals.classes.set(label, totals.classes.get(label) + 1);
   }
-  if ((error ? sums.failed : sums.classified) <= CARDS) {
+  if ((error ? totals.failed : totals.classified) <= MAX_CARDS) {
     gallery.append(error ? failureCard(path, error) : pictureCard(path, file, ranking));
   }
 }
@@ -105,9 +106,10 @@ function add(sums, { ranking, error }, path, file) {
 function pictureCard(path, file, ranking) {
   const card = named(copy("picture"), path);
   const image = card.querySelector("img");
-  image.onload = () => image.classList.toggle("small", image.naturalWidth <= SMALL);
+  image.onload = () => image.classList.toggle("small", image.naturalWidth <= MAX_PIXELATED);
   image.src = URL.createObjectURL(file);
-  const choices = ranking.slice(0, CHOICES).map(([label, share]) => bar(label, share, percent.format(share), share));
+  const best = ranking.slice(0, LABELS_PER_CARD);
+  const choices = best.map(([label, share]) => bar(label, share, percent.format(share), share));
   card.querySelector("ul").append(...choices);
   return card;
 }
@@ -124,7 +126,7 @@ function named(card, path) {
   return card;
 }
 
-/** A class with what there is to say of it, and a bar that is filled to ``share``. */
+/** Returns a list item with a label, its value and a bar that is filled to `share`, 0 to 1. */
 function bar(label, value, text, share) {
   const item = copy("bar");
   item.querySelector("span").textContent = label;
@@ -145,8 +147,8 @@ function show({ classified, failed, modelSeconds, classes }, seconds) {
   element("classes").replaceChildren(
     ...Array.from(classes, ([label, count]) => bar(label, count, whole.format(count), count / most)),
   );
-  element("limit").hidden = Math.max(classified, failed) <= CARDS;
-  element("limit").textContent = `The first ${CARDS} are shown, and the first ${CARDS} that could not be read.`;
+  element("limit").hidden = Math.max(classified, failed) <= MAX_CARDS;
+  element("limit").textContent = `Only the first ${MAX_CARDS} pictures and the first ${MAX_CARDS} errors are shown.`;
   progress.value = classified + failed;
 }
 
@@ -160,8 +162,8 @@ function report({ message }) {
   say(`The model does not work in this browser: ${message}`);
 }
 
-/** Take files for those to classify, unless there are none. */
-function take(found) {
+/** Classifies the files that were found; without any, the current run continues. */
+function classifyFound(found) {
   if (found.length) {
     sources = found;
     start();
@@ -170,13 +172,13 @@ function take(found) {
 
 for (const id of ["files", "folder"]) {
   element(id).addEventListener("change", ({ target }) => {
-    take(chosenFiles(target.files));
-    target.value = ""; // so that the same choice is a change again
+    classifyFound(chosenFiles(target.files));
+    target.value = ""; // choosing the same files again is then a change event, too
   });
 }
 document.querySelectorAll("[name=model]").forEach((choice) => choice.addEventListener("change", start));
 document.addEventListener("dragover", (event) => {
-  event.preventDefault(); // else the browser would open the files
+  event.preventDefault(); // otherwise the browser opens the dropped files itself
   document.body.classList.add("dragging");
 });
 document.addEventListener("dragleave", ({ relatedTarget }) => {
@@ -185,6 +187,6 @@ document.addEventListener("dragleave", ({ relatedTarget }) => {
 document.addEventListener("drop", async (event) => {
   event.preventDefault();
   document.body.classList.remove("dragging");
-  take(await droppedFiles(event.dataTransfer.items));
+  classifyFound(await droppedFiles(event.dataTransfer.items));
 });
 start();

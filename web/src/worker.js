@@ -1,4 +1,6 @@
-// Decodes and classifies, beside the page: it is asked { model, files } and answers { metadata, results, modelSeconds }.
+// The web worker, which decodes and classifies files, so that the page always responds.
+//
+// A request is { model, files }; the answer is { metadata, results, modelSeconds } or { error }.
 
 import * as ort from "onnxruntime-web/wasm";
 import { decode } from "./decode.js";
@@ -17,9 +19,9 @@ self.onmessage = async ({ data: { model, files } }) => {
   }
 };
 
-/** The session and the metadata of the model at an address; ONNX Runtime lies beside it. */
+/** Loads the model at a URL, with ONNX Runtime from the same folder. */
 async function open(model) {
-  ort.env.wasm.numThreads = 1; // more need headers that a static page cannot send
+  ort.env.wasm.numThreads = 1; // more threads need HTTP headers that many static hosts do not send
   ort.env.wasm.wasmPaths = { wasm: new URL("onnxruntime.wasm", model).href };
   const response = await fetch(model);
   if (!response.ok) {
@@ -30,7 +32,7 @@ async function open(model) {
   return { model, session, metadata: metadataOf(bytes), size: session.inputMetadata[0].shape[1] };
 }
 
-/** A result for each file: its ranking, [label, probability] of every label, the most probable first; or an error. */
+/** Returns one result per file: { ranking } with [label, probability] of all labels, best first, or { error }. */
 async function classify({ session, metadata, size }, files) {
   const images = [];
   const results = [];

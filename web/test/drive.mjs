@@ -1,8 +1,8 @@
-// Use the page as a person does, in one browser: what to do is JSON on stdin, what came of it JSON on stdout.
+// Uses the page as a person does, in one browser. Reads the steps as JSON from stdin, writes the results as JSON to stdout.
 //
 // In: { chromium, profile, url, steps: [{ model, drop: [path, ...] or choose: [path, ...] }, ...] }.
-// Out: { steps: [[{ path, ranking: [[label, probability], ...], error }, ...], ...], requests, complaints, reached }, where
-// reached says of page and worker whether they can reach another origin.
+// Out: { steps: [[{ path, ranking: [[label, probability], ...], error }, ...], ...], requests, complaints, reached }.
+// reached holds, for the page and the worker, whether they can fetch from another origin.
 
 import { text } from "node:stream/consumers";
 import puppeteer from "puppeteer-core";
@@ -25,14 +25,14 @@ try {
   for (const step of steps) {
     results.push(await classify(step));
   }
-  const soFar = [...complaints]; // what is refused below is one more
+  const soFar = [...complaints]; // without the requests that the browser refuses in reach()
   const reached = await reach(url.replace("127.0.0.1", "localhost"));
   console.log(JSON.stringify({ steps: results, requests, complaints: soFar, reached }));
 } finally {
   await browser.close();
 }
 
-/** The cards after files were dropped or chosen. */
+/** Drops or chooses files; returns the cards. */
 async function classify({ model, drop, choose }) {
   await page.click(`[value=${model}]`);
   await idle();
@@ -60,7 +60,7 @@ async function idle() {
   await page.waitForSelector("main[aria-busy=false]");
 }
 
-/** Drop files and folders from outside the browser. */
+/** Drops files and folders from outside the browser. */
 async function dropFiles(files) {
   const session = await page.createCDPSession();
   const data = { items: [], files, dragOperationsMask: 1 };
@@ -70,7 +70,7 @@ async function dropFiles(files) {
   }
 }
 
-/** Whether page and worker get an answer from another origin, by their addresses. */
+/** Returns, by the URLs of page and worker, whether each can fetch from another origin. */
 async function reach(elsewhere) {
   const get = (address) => fetch(address, { mode: "no-cors" }).then(() => true, () => false);
   const places = [page, ...page.workers()];

@@ -1,4 +1,6 @@
-// Resize raw RGBA squares for tests: node resize.mjs SIZE, with {"side": ..., "rgba": base64} a line on stdin.
+// Resizes raw RGBA squares for tests: node resize.mjs SIZE
+//
+// Each line on stdin is {"side": ..., "rgba": base64}; each line on stdout is RGB in base64.
 
 import { createInterface } from "node:readline";
 import { resize } from "../src/pixels.js";

@@ -1,1 +1,1 @@
-"""The command cifar10-infer-ray."""
+"""The command cifar10-infer-ray: classify on a Ray cluster."""

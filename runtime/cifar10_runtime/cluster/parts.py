@@ -1,12 +1,13 @@
-"""The results of cifar10-infer-ray: a folder, or a prefix of a bucket, with a Parquet file for each partition.
+"""The results of cifar10-infer-ray: a folder, or a prefix of a bucket, with one Parquet file per partition.
 
-fsspec and pyarrow are imported when they are needed.
+fsspec and pyarrow are imported only when they are needed.
 """
 
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,20 +19,43 @@ from cifar10_runtime.results import parquet
 from cifar10_runtime.text import one_line
 
 _JOB = "job.json"
-"""What the parts are of."""
+"""The file that describes the job of the parts beside it."""
 _COUNTS = b"cifar10_zoo.counts"
-"""Where the metadata of a part have its counts."""
+"""The key of a part's counts in its Parquet metadata."""
 _READERS = 16
 
 Counts = dict[str, int]
+"""The counts of a ``Tally``, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that decides on the rows except the content of the images: the content of ``job.json``."""
+
+    model_sha256: str
+    labels: list[str]
+    background: str
+    max_pixels: int
+    top_k: int
+    column: str
+    partitions: int
+    """The number of partitions, and so of parts."""
+    partitions_sha256: str
+    """SHA-256 of the JSON of all partitions."""
 
 
 class Parts:
-    """The folder or prefix ``name``.
+    """The folder, or the prefix of a bucket, that holds the results.
+
+    Args:
+        name: A local path, or a URL that fsspec knows.
 
     Raises:
-        UsageError: there can be none.
+        UsageError: ``name`` is empty, or fsspec cannot open it.
     """
+
+    root: str
+    """The path of the folder in its file system."""
 
     def __init__(self, name: str) -> None:
         if not name:
@@ -39,56 +63,56 @@ class Parts:
         self._name = name
         try:
             self._system, self.root = file_system(name)
-        except Exception as error:  # an unknown protocol, a package that is missing
+        except Exception as error:  # an unknown protocol, or a package that is not installed
             raise UsageError(f"--output {name}: {one_line(error)}") from None
         protocol = self._system.protocol
         self._is_local = "file" in ((protocol,) if isinstance(protocol, str) else protocol)
 
-    def there(self, job: dict[str, Any], resume: bool) -> dict[int, Counts]:
-        """The counts of the parts that are there and whole, by their numbers.
+    def existing_parts(self, job: Job, resume: bool) -> dict[int, Counts]:
+        """Create the folder, and return the counts of the complete parts that it has, by number.
 
         Raises:
-            UsageError: there are results that are not to be resumed, or others.
-            OutputError: nothing can be written there.
+            UsageError: The folder has other files, parts of another job, or parts of this job without ``resume``.
+            OutputError: The folder cannot be created or read.
         """
         try:
-            self._make()
+            self._create()
             names = self._names()
             if not names:
                 return {}
-            self._require_same(job, names, resume)
-            numbers = [number for number in range(job["partitions"]) if _part(number) in names]
+            self._check_job(job, names, resume)
+            numbers = [number for number in range(job.partitions) if _part_name(number) in names]
             with ThreadPoolExecutor(_READERS) as readers:
-                found = readers.map(self._counts, numbers)
+                found = readers.map(self._read_counts, numbers)
                 return {number: counts for number, counts in zip(numbers, found, strict=True) if counts}
         except UsageError:
             raise
-        except Exception as error:  # of whatever store it is
-            raise OutputError(f"--output {self._name} cannot be written: {one_line(error)}") from error
+        except Exception as error:  # each store's client has its own classes
+            raise self._unwritable(error) from error
 
-    def claim(self, job: dict[str, Any]) -> None:
-        """Say what the parts are of.
+    def claim(self, job: Job) -> None:
+        """Write the description of the job, so that only this job can use the folder.
 
         Raises:
-            OutputError: nothing can be written there.
+            OutputError: The file cannot be written.
         """
-        self._put(_JOB, json.dumps(job, indent=2).encode())
+        self._write(_JOB, json.dumps(asdict(job), indent=2).encode())
 
     def write(self, number: int, rows: list[dict[str, Any]], top_k: int, counts: Mapping[str, int]) -> None:
-        """Write a part.
+        """Write the part of partition ``number``.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: The part cannot be written.
         """
         buffer = BytesIO()
         with parquet.writer(buffer, top_k, {_COUNTS: json.dumps(counts).encode()}) as writer:
             writer.write_table(parquet.table(rows, top_k))
-        self._put(_part(number), buffer.getvalue())
+        self._write(_part_name(number), buffer.getvalue())
 
-    def _make(self) -> None:
+    def _create(self) -> None:
         if self._is_local:
             self._system.makedirs(self.root, exist_ok=True)
-        else:  # without parents: a bucket by a wrong name is not made but an error
+        else:  # without parents: a misspelled bucket must be an error, not a new bucket
             with suppress(FileExistsError):
                 self._system.mkdir(self.root, create_parents=False)
 
@@ -100,36 +124,38 @@ class Parts:
         names = (path.rstrip("/").rpartition("/")[2] for path in paths)
         return {name for name in names if name and not name.startswith(".")}
 
-    def _require_same(self, job: dict[str, Any], names: set[str], resume: bool) -> None:
-        there = None
+    def _check_job(self, job: Job, names: set[str], resume: bool) -> None:
+        existing = None
         if _JOB in names:
             with suppress(ValueError):
-                there = json.loads(self._system.cat_file(f"{self.root}/{_JOB}"))
-        if not isinstance(there, dict):
+                existing = json.loads(self._system.cat_file(f"{self.root}/{_JOB}"))
+        if not isinstance(existing, dict):
             raise UsageError(f"--output {self._name} is not empty: name a new folder")
-        if there != job:
+        if existing != asdict(job):
             raise UsageError(
                 f"--output {self._name} has results of other images, another model or other options: name a new folder"
             )
         if not resume:
-            raise UsageError(f"--output {self._name} has results of this job: --resume goes on with it")
+            raise UsageError(f"--output {self._name} has results of this job: --resume continues it")
 
-    def _counts(self, number: int) -> Counts | None:
-        """Those of a part; none of one that is damaged."""
-        with self._system.open(f"{self.root}/{_part(number)}", "rb") as file:
+    def _read_counts(self, number: int) -> Counts | None:
+        """The counts of a part, None if it is damaged."""
+        with self._system.open(f"{self.root}/{_part_name(number)}", "rb") as file:
             content = parquet.metadata(file).get(_COUNTS)
         return json.loads(content) if content else None
 
-    def _put(self, name: str, content: bytes) -> None:
-        """The file is there whole or not at all."""
+    def _write(self, name: str, content: bytes) -> None:
         try:
             if self._is_local:
                 atomic.write_file(Path(self.root, name), content)
-            else:  # as object stores do it by themselves
+            else:  # object stores make a file appear complete or not at all
                 self._system.pipe_file(f"{self.root}/{name}", content)
-        except Exception as error:  # of whatever store it is
-            raise OutputError(f"--output {self._name} cannot be written: {one_line(error)}") from error
+        except Exception as error:  # each store's client has its own classes
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: Exception) -> OutputError:
+        return OutputError(f"--output {self._name} cannot be written: {one_line(error)}")
 
 
-def _part(number: int) -> str:
+def _part_name(number: int) -> str:
     return f"{PART}{number:06d}.parquet"

@@ -1,7 +1,7 @@
-"""Where images come from when they are too many for one machine: files, tar and Parquet, on disks and in buckets.
+"""Where the images of a cluster job come from: image files, tar and Parquet files, on disks and in buckets.
 
-The input is a sequence of partitions, each read as a whole by one process. Which there are depends on the input alone.
-fsspec and pyarrow are imported when they are needed.
+The input is a sequence of partitions; one worker reads a whole partition. The partitions depend only on the input.
+fsspec and pyarrow are imported only when they are needed.
 """
 
 import os
@@ -13,93 +13,82 @@ from itertools import chain, groupby, islice
 from typing import IO, Any
 
 from cifar10_runtime.errors import ImageError, UsageError
-from cifar10_runtime.images import find as files
+from cifar10_runtime.images import find
+from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.text import one_line
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 PARQUET_SUFFIXES = (".parquet",)
-SUFFIXES = (*files.SUFFIXES, *TAR_SUFFIXES, *PARQUET_SUFFIXES)
-"""What is taken from folders and prefixes, in lower or upper case."""
+SUFFIXES = (*find.SUFFIXES, *TAR_SUFFIXES, *PARQUET_SUFFIXES)
+"""The files that are taken from folders and prefixes, in lower or upper case."""
 
 PART = "part-"
-"""How the names of results begin."""
-_FILES_A_REQUEST = 256
-_ROWS_A_READ = 256
-_BYTES_A_READ = 1 << 20
-_MAGIC = re.compile(r"[*?\[]")
+"""The beginning of the names of result files."""
+_FILES_PER_REQUEST = 256
+_ROWS_PER_READ = 256
+_BYTES_PER_READ = 1 << 20
+_GLOB = re.compile(r"[*?\[]")
 
-Content = tuple[str, bytes | ImageError]
-"""The path of an image, and what its file has in it or why it cannot be read."""
+Content = tuple[str, bytes] | Prediction
+"""The path and the content of an image file, or the failed prediction of a file that cannot be read."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Images that are classified together: so many files, or all that are in a tar or Parquet file."""
+    """Images that one worker classifies: several image files, or all images in a tar or Parquet file."""
 
     kind: str
     """``files``, ``urls``, ``tar`` or ``parquet``."""
     paths: tuple[str, ...]
-    """Local paths or URLs; of a tar or Parquet file, one."""
-
-
-def is_url(path: str) -> bool:
-    """Whether it is for fsspec: ``s3://bucket/prefix``."""
-    return "://" in path
-
-
-def file_system(path: str) -> tuple[Any, str]:
-    """The file system of fsspec for a path or URL, and what the path is there."""
-    import fsspec
-
-    if not is_url(path):  # fsspec takes more than :// for a sign of one
-        return fsspec.filesystem("file"), os.path.abspath(path)
-    found: tuple[Any, str] = fsspec.core.url_to_fs(path)
-    return found
+    """Local paths or URLs; exactly one for a tar or Parquet file."""
 
 
 def partitions(paths: Iterable[str], size: int, output: str) -> Iterator[Partition]:
-    """What ``paths`` mean, in a stable order.
+    """Yield the partitions of the input, in an order that depends only on the input.
 
-    Local paths mean what they mean to ``files.find``; a URL of fsspec is a file, a pattern, or a prefix, of which those
-    files are taken that are not hidden. Image files are grouped, ``size`` at most together. Parts in the folder
-    ``output``, as its file system names it, are results.
+    Args:
+        paths: Local paths as in ``images.find``, with tar and Parquet files; or URLs of fsspec: files, glob patterns,
+            or prefixes, whose files are taken except hidden ones.
+        size: The most image files in a partition.
+        output: The folder of the results, as its file system names it; its parts are not images.
 
     Raises:
-        UsageError: a path does not exist, matches nothing or cannot be listed.
+        UsageError: A path does not exist, matches no file or cannot be listed.
     """
-    found = chain.from_iterable(_listed(path) if is_url(path) else files.find([path], SUFFIXES) for path in paths)
+    found = chain.from_iterable(_list_url(path) if is_url(path) else find.find([path], SUFFIXES) for path in paths)
     results = f"{output.rstrip('/')}/{PART}"
-    images = (path for path in found if not _plain(path).startswith(results))
+    images = (path for path in found if not _without_protocol(path).startswith(results))
     for kind, group in groupby(images, _kind):
         while some := tuple(islice(group, size if kind in ("files", "urls") else 1)):
             yield Partition(kind, some)
 
 
 def contents(partition: Partition, column: str) -> Iterator[Content]:
-    """The images of a partition, of any kind but ``files``: those have paths that a classifier reads itself.
+    """Yield the images of a partition, except of kind ``files``, which a classifier reads itself.
 
-    The path of an image in a tar or Parquet file is that of the file, a slash, and the name of the member or the number
-    of the row, from 0. A file that cannot be read, or not to its end, is one image more, with the reason.
+    The path of an image in a tar or Parquet file is the path of that file, a slash, and the name of the member or the
+    number of the row, from 0. A tar or Parquet file that is damaged gives one failed prediction more, under its path.
 
     Args:
-        column: of Parquet files, the one with the images: bytes, or structs with a field ``bytes``.
+        partition: The partition.
+        column: The column of images in Parquet files: bytes, or structs with a field ``bytes``.
     """
     if partition.kind == "urls":
-        yield from _fetched(partition.paths)
+        yield from _fetch(partition.paths)
         return
     (path,) = partition.paths
     read = _tar_members(path) if partition.kind == "tar" else _parquet_rows(path, column)
     try:
         yield from read
-    except Exception as error:  # of tarfile, pyarrow and whatever file system; all that is left is to say it
-        yield path, ImageError(one_line(error))
+    except Exception as error:  # tarfile, pyarrow and each file system have their own classes
+        yield Prediction.failed(path, one_line(error))
 
 
 def check_column(found: Iterable[Partition], column: str) -> None:
-    """See whether the first Parquet file, if there is one that can be read, has such a column.
+    """Check that the first Parquet file has the column; a file that cannot be read passes, and fails in its worker.
 
     Raises:
-        UsageError: it has not.
+        UsageError: The file has no such column.
     """
     from pyarrow.parquet import read_schema
 
@@ -109,12 +98,25 @@ def check_column(found: Iterable[Partition], column: str) -> None:
     try:
         with _open(path) as file:
             names = read_schema(file).names
-    except Exception:  # which will be the error of a row
+    except Exception:  # pyarrow and each file system have their own classes
         return
-    try:
-        _require_column(names, column)
-    except ImageError as error:
-        raise UsageError(f"{path}: {error}") from None
+    if column not in names:
+        raise UsageError(f"{path}: {_no_column(column, names)}")
+
+
+def is_url(path: str) -> bool:
+    """Whether fsspec opens the path: ``s3://bucket/prefix``."""
+    return "://" in path
+
+
+def file_system(path: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a path or URL, and the path in this file system."""
+    import fsspec
+
+    if not is_url(path):  # fsspec would take "::" in a path for a chain of file systems
+        return fsspec.filesystem("file"), os.path.abspath(path)
+    found: tuple[Any, str] = fsspec.core.url_to_fs(path)
+    return found
 
 
 def _open(path: str) -> Any:
@@ -122,13 +124,12 @@ def _open(path: str) -> Any:
         import fsspec
 
         return fsspec.open(path)
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would block
         raise ImageError("not a regular file")
     return open(path, "rb")
 
 
-def _plain(path: str) -> str:
-    """The path in its file system."""
+def _without_protocol(path: str) -> str:
     return path.partition("://")[2] if is_url(path) else os.path.abspath(path)
 
 
@@ -141,70 +142,70 @@ def _kind(path: str) -> str:
     return "urls" if is_url(path) else "files"
 
 
-def _listed(url: str) -> list[str]:
-    """URLs of the files that a URL means."""
+def _list_url(url: str) -> list[str]:
+    """The URLs of the files that a URL stands for."""
     try:
         system, root = file_system(url)
         if system.isfile(root):
             return [url]
         folder = root.rstrip("/")
-        if _MAGIC.search(root) and not system.exists(root):
+        if _GLOB.search(root) and not system.exists(root):
             found = [name for name in system.glob(root) if system.isfile(name)]
-            folder = _MAGIC.split(root)[0].rpartition("/")[0]
+            folder = _GLOB.split(root)[0].rpartition("/")[0]
         else:
             found = system.find(root)
-    except Exception as error:  # of the client of whatever store it is
+    except Exception as error:  # each store's client has its own classes
         raise UsageError(f"{url} cannot be listed: {one_line(error)}") from None
     visible = sorted(name for name in found if _is_visible(name.removeprefix(folder + "/")))
     if not visible:
-        raise UsageError(f"{url} does not exist, or there are no files ({' '.join(SUFFIXES)})")
+        raise UsageError(f"{url} does not exist, or has no files that end in {' '.join(SUFFIXES)}")
     return [system.unstrip_protocol(name) for name in visible]
 
 
 def _is_visible(path: str) -> bool:
     *folders, name = path.split("/")
-    return files.is_visible(name, SUFFIXES) and not any(folder.startswith(".") for folder in folders)
+    return find.is_visible(name, SUFFIXES) and not any(folder.startswith(".") for folder in folders)
 
 
-def _fetched(urls: tuple[str, ...]) -> Iterator[Content]:
-    """Several files with each request, which object stores answer at the same time."""
+def _fetch(urls: tuple[str, ...]) -> Iterator[Content]:
+    """Fetch several files per request, because object stores answer such requests in parallel."""
     system, _ = file_system(urls[0])
     remaining = iter(urls)
-    while some := list(islice(remaining, _FILES_A_REQUEST)):
+    while some := list(islice(remaining, _FILES_PER_REQUEST)):
         names = [system._strip_protocol(url) for url in some]
-        nowhere = [None] * len(names)
-        fetched = system.cat_ranges(names, nowhere, nowhere)  # cat would take the names for patterns
+        whole = [None] * len(names)
+        fetched = system.cat_ranges(names, whole, whole)  # cat would take brackets in a name for a pattern
         for url, content in zip(some, fetched, strict=True):
-            yield url, content if isinstance(content, bytes) else ImageError(one_line(content))
+            yield (url, content) if isinstance(content, bytes) else Prediction.failed(url, one_line(content))
 
 
 def _tar_members(path: str) -> Iterator[Content]:
     with _open(path) as file, _open_tar(file) as tar:
         for member in tar:
             name = f"{path}/{member.name}"
-            if member.isdir() or not files.is_visible(member.name.rpartition("/")[2]):
+            if member.isdir() or not find.is_visible(member.name.rpartition("/")[2]):
                 pass
             elif member.isfile():
                 opened = tar.extractfile(member)
-                assert opened is not None  # of a regular file
+                assert opened is not None  # extractfile returns None only for other kinds of members
                 yield name, opened.read()
             else:
-                yield name, ImageError("not a regular file")
-            tar.members = []  # type: ignore[attr-defined]  # of which there may be many
-        _require_end(tar)
+                yield Prediction.failed(name, "not a regular file")
+            tar.members = []  # type: ignore[attr-defined]  # tarfile would keep all members in memory
+        _check_end(tar)
 
 
 def _open_tar(file: Any) -> tarfile.TarFile:
     try:
         return tarfile.open(fileobj=file, mode="r:*")
     except tarfile.ReadError:
-        raise ImageError("not a tar file, or one with a damaged beginning") from None
+        raise ImageError("not a tar file, or its beginning is damaged") from None
 
 
-def _require_end(tar: tarfile.TarFile) -> None:
-    """See whether it was the end: tarfile takes a damaged header, and a missing rest, for one.
+def _check_end(tar: tarfile.TarFile) -> None:
+    """Check that only zeros follow, because tarfile takes a damaged header or a missing rest for the end.
 
-    Reading on to the very end also lets gzip compare its checksum.
+    Reading to the end of the file also makes gzip check its checksum.
     """
     file: IO[bytes] | Any = tar.fileobj
     file.seek(tar.offset)
@@ -214,26 +215,27 @@ def _require_end(tar: tarfile.TarFile) -> None:
     while rest:
         if rest.strip(b"\0"):
             raise ImageError("the archive is damaged here")
-        rest = file.read(_BYTES_A_READ)
+        rest = file.read(_BYTES_PER_READ)
 
 
 def _parquet_rows(path: str, column: str) -> Iterator[Content]:
     from pyarrow.parquet import ParquetFile
 
     with _open(path) as file, ParquetFile(file) as parquet:
-        _require_column(parquet.schema_arrow.names, column)
+        names = parquet.schema_arrow.names
+        if column not in names:
+            raise ImageError(_no_column(column, names))
         row = 0
-        for batch in parquet.iter_batches(_ROWS_A_READ, columns=[column]):
+        for batch in parquet.iter_batches(_ROWS_PER_READ, columns=[column]):
             for value in batch.column(0).to_pylist():
-                yield f"{path}/{row}", _image(value)
+                yield _image(f"{path}/{row}", value)
                 row += 1
 
 
-def _require_column(names: list[str], column: str) -> None:
-    if column not in names:
-        raise ImageError(f"there is no column {column} but {', '.join(names)}: name it by --column")
+def _no_column(column: str, names: list[str]) -> str:
+    return f"there is no column {column} but {', '.join(names)}: name it by --column"
 
 
-def _image(value: object) -> bytes | ImageError:
+def _image(path: str, value: object) -> Content:
     content = value.get("bytes") if isinstance(value, dict) else value
-    return content if isinstance(content, bytes) else ImageError("the row has no bytes of an image")
+    return (path, content) if isinstance(content, bytes) else Prediction.failed(path, "the row has no image bytes")

@@ -1,1 +1,1 @@
-"""Image files: finding and decoding them."""
+"""Image files: find, read and decode them."""

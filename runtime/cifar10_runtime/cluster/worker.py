@@ -1,0 +1,73 @@
+"""The Ray actor that classifies partitions."""
+
+import json
+import os
+from contextlib import suppress
+from functools import cached_property
+from typing import Any
+
+from cifar10_runtime.cluster.parts import Counts, Parts
+from cifar10_runtime.cluster.sources import Partition, contents
+from cifar10_runtime.engine.classifier import Classifier
+from cifar10_runtime.errors import InferenceError
+from cifar10_runtime.options import RayOptions
+from cifar10_runtime.results.rows import columns, values
+from cifar10_runtime.results.tally import Tally
+
+
+class PartitionWorker:
+    """An actor with one model, which classifies one partition per call.
+
+    Args:
+        options: The options of the command, with the device of this worker.
+        labels: Names of the classes to use instead of those in the model's metadata, or None.
+        threads: Threads that decode and classify; None means one per CPU.
+        folder: The working directory of the command, for relative paths.
+    """
+
+    def __init__(self, options: RayOptions, labels: list[str] | None, threads: int | None, folder: str) -> None:
+        with suppress(OSError):  # another machine may not have the directory
+            os.chdir(folder)
+        self._options, self._labels, self._threads = options, labels, threads
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """Classify the partition in ``batch`` and write its part.
+
+        Returns:
+            One row with the counts as JSON, or with the error that stops the job. The error is a column, because Ray
+            would answer an exception by starting one worker after another.
+        """
+        partition = json.loads(str(batch["partition"][0]))
+        try:
+            counts = self._classify(int(batch["number"][0]), Partition(partition["kind"], tuple(partition["paths"])))
+        except InferenceError as error:
+            return {"error": [str(error)], "counts": ["{}"]}
+        return {"error": [""], "counts": [json.dumps(counts)]}
+
+    @cached_property
+    def _classifier(self) -> Classifier:
+        options = self._options
+        return Classifier(
+            options.model,
+            options.device,
+            labels=self._labels,
+            background=options.background,
+            max_pixels=options.max_pixels,
+            threads=self._threads,
+        )
+
+    @cached_property
+    def _parts(self) -> Parts:
+        return Parts(self._options.output)
+
+    def _classify(self, number: int, partition: Partition) -> Counts:
+        if partition.kind == "files":
+            predictions = self._classifier.classify(partition.paths)
+        else:
+            predictions = self._classifier.classify_contents(contents(partition, self._options.column))
+        top_k, tally, rows = self._options.top_k, Tally(self._classifier.labels), []
+        for prediction in predictions:
+            tally.add(prediction)
+            rows.append(dict(zip(columns(top_k), values(prediction, top_k), strict=True)))
+        self._parts.write(number, rows, top_k, tally.counts())
+        return tally.counts()
