@@ -29,7 +29,7 @@ class Images:
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """An .onnx file that was verified, byte by byte as it is to be written."""
+    """The content of a verified .onnx file."""
 
     content: bytes
     test_accuracy: float | None
@@ -39,8 +39,9 @@ class ExportedModel:
 def export_checkpoint(checkpoint: Checkpoint, variant: Variant, images: Images) -> ExportedModel:
     """Export the EMA weights of ``checkpoint``.
 
-    The metadata hold the test accuracy, which is measured on the serialized model. So the model is serialized twice:
-    the first file has all answers verified, then the second one, with the accuracy, is opened and checked.
+    The metadata include the test accuracy, which is measured on the serialized model. So the model is serialized
+    twice: all answers of the first content are compared with PyTorch; then the second content, which includes the
+    accuracy, is opened and checked again.
 
     Raises:
         ZooError: the images are of other classes than the checkpoint.

@@ -62,7 +62,7 @@ def verify(content: bytes, model: Cifar10Net, variant: Variant, data: Dataset | 
         content: the .onnx file.
         model: the network that was exported; it computes the reference in float32.
         variant: what was exported.
-        data: labeled images, in general the test split.
+        data: labeled images, usually the test split.
 
     Returns:
         Top-1 accuracy of the exported model on ``data``, or None without ``data``.
@@ -101,7 +101,7 @@ def open_session(content: bytes) -> onnxruntime.InferenceSession:
     """
     try:
         onnx.checker.check_model(content, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise ContractError(f"the exported file is not a valid ONNX model: {error}") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -26,7 +26,7 @@ def write(folder: Path, source: Path, model: onnx.ModelProto) -> None:
 
     Args:
         source: the .onnx file.
-        model: its content.
+        model: the content of ``source``.
     """
     data = folder / TEST_DATA
     data.mkdir(parents=True)

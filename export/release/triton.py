@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 MAX_BATCH_SIZE = 1024
-# Comments inside end up in config.pbtxt, for whoever runs the server.
+# The comment is part of config.pbtxt: it addresses the operator of the server.
 _ON_CPU = """\
 # Set count to the number of cores: many instances on small batches are faster than one instance on all cores.
 instance_group [{ kind: KIND_CPU count: 2 }]

@@ -1,4 +1,4 @@
-"""The trained network and a part of its data, in the forms that the tests of the export take."""
+"""Fixtures of the export's tests: the trained network and a part of its data."""
 
 from pathlib import Path
 

@@ -14,6 +14,18 @@ from cifar10_zoo.errors import DatasetError
 from tests.helpers.onnx_files import metadata_of
 
 
+def read_models(folder: Path) -> dict[str, dict[str, Any]]:
+    models: dict[str, dict[str, Any]] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["models"]
+    return models
+
+
+def metadata_of_listed_file(folder: Path, file: dict[str, Any]) -> dict[str, str]:
+    """The metadata of a file, whose size and hash are those that the manifest names."""
+    content = (folder / file["name"]).read_bytes()
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (file["bytes"], file["sha256"])
+    return metadata_of(content)
+
+
 def test_ship_writes_models_and_their_manifest_and_deletes_other_models(
     train_dir: Path, tmp_path: Path, synthetic_dir: Path
 ) -> None:
@@ -26,18 +38,6 @@ def test_ship_writes_models_and_their_manifest_and_deletes_other_models(
     for layout, file in entry["files"].items():
         metadata = metadata_of_listed_file(tmp_path, file)
         assert metadata["layout"] == layout
-
-
-def read_models(folder: Path) -> dict[str, dict[str, Any]]:
-    models: dict[str, dict[str, Any]] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["models"]
-    return models
-
-
-def metadata_of_listed_file(folder: Path, file: dict[str, Any]) -> dict[str, str]:
-    """The metadata of a file, whose size and hash are those that the manifest names."""
-    content = (folder / file["name"]).read_bytes()
-    assert (len(content), hashlib.sha256(content).hexdigest()) == (file["bytes"], file["sha256"])
-    return metadata_of(content)
 
 
 def test_ship_needs_a_data_set(train_dir: Path, tmp_path: Path) -> None:
