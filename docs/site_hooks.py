@@ -43,7 +43,22 @@ API = "api/"
 
 _LINK = re.compile(r"\]\(([^)#\s]+)")
 _NAME = re.compile(r"<code>(\w+(?:\.[A-Za-z_]\w*)+)(\(\))?</code>")
-_FILE_SUFFIXES = ("csv", "html", "jpg", "js", "json", "jsonl", "md", "onnx", "parquet", "png", "py", "txt", "yml")
+_FILE_SUFFIXES = (
+    "csv",
+    "html",
+    "jpg",
+    "js",
+    "json",
+    "jsonl",
+    "md",
+    "onnx",
+    "parquet",
+    "pbtxt",
+    "png",
+    "py",
+    "txt",
+    "yml",
+)
 _log = logging.getLogger("mkdocs.hooks.site")
 
 
