@@ -1,4 +1,4 @@
-# Each target installs what it needs into .venv: in a fresh clone, run `make demo` or `make test` directly.
+# Each target installs its dependencies into .venv: in a fresh clone, run `make demo` or `make test` directly.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -22,10 +22,9 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Pages, options and reference as HTML; a link that leads nowhere is an error.
+# Pages, options and API reference as HTML; a broken link or an unknown name is an error.
 docs: .venv/installed
-	rm -rf dist/docs
-	$(BIN)/python docs/build_site.py dist/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # Build wheel and sdist, and use the wheel in an empty environment.
 package: .venv/installed

@@ -1,7 +1,7 @@
-"""What ``torch.hub.load`` offers: the network of the TensorFlow CIFAR-10 tutorial, with weights.
+"""Entry points for ``torch.hub.load``: the network of the TensorFlow CIFAR-10 tutorial, with weights.
 
-network = torch.hub.load("DIRECTORY of this repository", "cifar10_cnn", source="local", pretrained=True)
-to_input = torch.hub.load("DIRECTORY of this repository", "cifar10_input", source="local")
+network = torch.hub.load("CHECKOUT", "cifar10_cnn", source="local", pretrained=True)
+to_input = torch.hub.load("CHECKOUT", "cifar10_input", source="local")
 logits = network(to_input(images))  # images [N, 3, 32, 32] uint8 -> [N, 10] float32
 """
 
@@ -20,26 +20,27 @@ _MODEL = Path(__file__).parent / "runtime" / "cifar10_runtime" / "models" / "fp3
 
 
 def cifar10_cnn(pretrained: bool = False) -> Cifar10Net:
-    """The network: [N, 3, 24, 24] float32, standardized, as ``cifar10_input`` makes them -> logits [N, 10] float32.
+    """The network: [N, 3, 24, 24] float32, standardized by ``cifar10_input`` -> logits [N, 10] float32.
 
     Args:
-        pretrained: with the weights of the model ``fp32`` (MODEL_CARD.md says what to expect), else with initial ones.
+        pretrained: whether to load the weights of the model ``fp32`` (see MODEL_CARD.md); otherwise the weights are
+            freshly initialized.
     """
     network = Cifar10Net()
     if pretrained:
-        network.load_state_dict(_weights(_MODEL))
+        network.load_state_dict(_weights(_MODEL, network))
     return network.eval()
 
 
 def cifar10_input() -> Callable[[torch.Tensor], torch.Tensor]:
-    """The function that makes [N, 3, 24, 24] float32 for the network of images [N, 3, 32, 32] uint8 RGB."""
+    """The preprocessing: images [N, 3, 32, 32] uint8 RGB -> cropped and standardized, [N, 3, 24, 24] float32."""
     return evaluation_images
 
 
-def _weights(path: Path) -> dict[str, torch.Tensor]:
-    """The parameters in an exported graph that computes everything directly: they keep their names there."""
-    found = {tensor.name.removeprefix("network."): tensor for tensor in onnx.load(path).graph.initializer}
+def _weights(path: Path, network: Cifar10Net) -> dict[str, torch.Tensor]:
+    """Read the parameters of ``network`` from an exported direct graph, in which they keep their names."""
+    initializers = {tensor.name.removeprefix("network."): tensor for tensor in onnx.load(path).graph.initializer}
     return {
-        name: torch.from_numpy(onnx.numpy_helper.to_array(found[name]).copy())
-        for name, _ in Cifar10Net().named_parameters()
+        name: torch.from_numpy(onnx.numpy_helper.to_array(initializers[name]).copy())
+        for name, _ in network.named_parameters()
     }

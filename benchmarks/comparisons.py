@@ -17,9 +17,22 @@ LABELS = {
     "DataLoader with draft": "DataLoader loop with reduced decoding (Pillow's draft), default export",
     "plain port": "plain PyTorch port with precomputed batches",
 }
-"""How the pages name a contestant; others are named as in the results."""
-DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bf16", "auto": "the dtype that OpenVINO chooses"}
+"""How the pages name a peer; other peers are named as in the results."""
+DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bf16", "auto": "dtype chosen by OpenVINO"}
 """How the pages name the dtype at the end of a contestant's name; the first runs did not record it."""
+
+
+def label(peer: str, dtype: str = "float32") -> str:
+    """Return how the pages name a peer.
+
+    Args:
+        peer: its name in the results.
+        dtype: the dtype of a peer whose name does not end with it.
+    """
+    known, _, own_dtype = peer.rpartition(", ")
+    if own_dtype in DTYPES:
+        return f"{known}, int8 and {DTYPES[own_dtype]}" if "int8" in known else f"{known}, {DTYPES[own_dtype]}"
+    return f"{LABELS.get(peer, peer)}, {dtype}"
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,7 @@ class Comparison:
     """Format of a value with its unit."""
     lower_is_better: bool = False
     dtype: str = "float32"
-    """The dtype of peers that do not name theirs."""
+    """The dtype of the peers whose names do not end with it."""
     is_peer: Callable[[str], bool] = lambda name: name not in OURS
 
     def our_value(self, runs: list[Run]) -> float:
@@ -69,13 +82,6 @@ class Comparison:
         pairs = [(values[self.ours], values[name]) for values in each if name in values]
         ratios = tuple(peer / ours if self.lower_is_better else ours / peer for ours, peer in pairs)
         return Peer(name, median(peer for _, peer in pairs), median(ours for ours, _ in pairs), ratios)
-
-    def label(self, peer: Peer) -> str:
-        """Name a peer with its dtype."""
-        known, _, dtype = peer.name.rpartition(", ")
-        if dtype in DTYPES:
-            return f"{known}, int8 and {DTYPES[dtype]}" if "int8" in known else f"{known}, {DTYPES[dtype]}"
-        return f"{LABELS.get(peer.name, peer.name)}, {self.dtype}"
 
 
 def best_images_per_s(run: Run) -> dict[str, float]:

@@ -13,7 +13,7 @@ import torch
 from cifar10_export import ServingGraph
 from cifar10_runtime.engine.threads import usable_processors
 from numpy.typing import NDArray
-from release.ship import MODELS
+from release.models import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 

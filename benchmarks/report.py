@@ -13,7 +13,7 @@ from statistics import median
 from cifar10_runtime import atomic
 
 from benchmarks import machine, plot, runs
-from benchmarks.comparisons import COMPARISONS, MEASUREMENTS, Comparison
+from benchmarks.comparisons import COMPARISONS, MEASUREMENTS, Comparison, label
 from benchmarks.pages import replace_part, table
 from benchmarks.runs import RESULTS, Run
 
@@ -43,7 +43,7 @@ def strongest_peers(results: list[Run]) -> str:
     for comparison in COMPARISONS:
         for peer in comparison.peers(results)[:1]:
             ours = comparison.form.format(peer.our_value)
-            theirs = f"{comparison.form.format(peer.value)}: {comparison.label(peer)}"
+            theirs = f"{comparison.form.format(peer.value)}: {label(peer.name, comparison.dtype)}"
             rows.append([comparison.title, ours, theirs, f"{peer.ratio:.2f}x"])
     return f"{table(['', 'this project', 'strongest measured peer', 'ratio'], rows)}\n\n{conditions(results)}"
 
@@ -51,7 +51,7 @@ def strongest_peers(results: list[Run]) -> str:
 def all_peers(results: list[Run]) -> str:
     """Return the part of docs/benchmarks.md: a table per comparison, the other measurements, and the plot."""
     tables = [peers_table(comparison, results) for comparison in COMPARISONS if comparison.peers(results)]
-    others = f"### Measurements without a peer\n\n{measurements_table(results)}"
+    others = f"## Measurements without a peer\n\n{measurements_table(results)}"
     picture = f"![images/s by batch size](../{PLOT.relative_to(ROOT).as_posix()})"
     return "\n\n".join([conditions(results), picture, *tables, others])
 
@@ -69,8 +69,8 @@ def peers_table(comparison: Comparison, results: list[Run]) -> str:
     for peer in comparison.peers(results):
         value = comparison.form.format(peer.value)
         low, high = min(peer.ratios), max(peer.ratios)
-        rows.append([comparison.label(peer), value, f"{peer.ratio:.2f}x", f"{low:.2f}x to {high:.2f}x"])
-    return f"### {comparison.title}\n\n{table(['', 'value', 'ratio', 'lowest to highest run'], rows)}"
+        rows.append([label(peer.name, comparison.dtype), value, f"{peer.ratio:.2f}x", f"{low:.2f}x to {high:.2f}x"])
+    return f"## {comparison.title}\n\n{table(['', 'value', 'ratio', 'lowest to highest run'], rows)}"
 
 
 def measurements_table(results: list[Run]) -> str:

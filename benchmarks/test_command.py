@@ -14,7 +14,7 @@ from cifar10_runtime import Classifier
 from cifar10_runtime.images.decode import decode
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
-from release.ship import MODELS
+from release.models import MODELS
 
 from benchmarks.peers import export_by_default
 from benchmarks.timing import Interleaved, timed
@@ -90,13 +90,17 @@ def infer(model: str, source: Path, output: Path) -> list[object]:
     return [INFER, source, "--model", model, "--device", "cpu", "--output", output, "--overwrite"]
 
 
-def loops(default_export: Path, folder: Path, output: Path) -> dict[str, Callable[[], object]]:
-    """The peers of cifar10-infer: loops with Pillow and ONNX Runtime."""
-    plain, loader = HERE / "plain_loop.py", HERE / "dataloader_loop.py"
+def loop(script: str, model: Path, folder: Path, *flags: str) -> Callable[[], object]:
+    """Return a function that classifies a folder with one of the scripts beside this file."""
+    return command(sys.executable, HERE / script, model, folder, folder.parent / "out.csv", *flags)
+
+
+def loops(default_export: Path, folder: Path) -> dict[str, Callable[[], object]]:
+    """Return the peers of cifar10-infer for small images: loops with Pillow and ONNX Runtime."""
     return {
-        "plain loop": command(sys.executable, plain, default_export, folder, output),
-        "plain loop, fp32.onnx": command(sys.executable, plain, MODELS / "fp32.onnx", folder, output),
-        "DataLoader": command(sys.executable, loader, default_export, folder, output),
+        "plain loop": loop("plain_loop.py", default_export, folder),
+        "plain loop, fp32.onnx": loop("plain_loop.py", MODELS / "fp32.onnx", folder),
+        "DataLoader": loop("dataloader_loop.py", default_export, folder),
     }
 
 
@@ -133,8 +137,7 @@ def test_small_files(
     benchmark: BenchmarkFixture, tmp_path: Path, pixels: np.ndarray, default_export: Path, suffix: str
 ) -> None:
     folder = write_files(pixels[:FILES], tmp_path / "images", suffix)
-    peers = loops(default_export, folder, tmp_path / "out.csv")
-    seconds = compare_commands(benchmark, folder, peers, FILES, ROUNDS)
+    seconds = compare_commands(benchmark, folder, loops(default_export, folder), FILES, ROUNDS)
     benchmark.extra_info["of_the_model_alone"] = {
         name: round(FILES / seconds[name] / model_alone(name), 2) for name in ("fp32", "int8")
     }
@@ -142,18 +145,18 @@ def test_small_files(
 
 @pytest.mark.benchmark(group="cifar10-infer, 200 photographs of 12 megapixels")
 def test_photos(benchmark: BenchmarkFixture, tmp_path: Path, pixels: np.ndarray, default_export: Path) -> None:
-    folder, output = write_photos(pixels, tmp_path / "photos"), tmp_path / "out.csv"
-    peers = loops(default_export, folder, output)
-    del peers["plain loop, fp32.onnx"]  # of no weight: nearly all time is decoding
-    draft = (sys.executable, HERE / "dataloader_loop.py", default_export, folder, output, "--draft")
-    peers["DataLoader with draft"] = command(*draft)
+    folder = write_photos(pixels, tmp_path / "photos")
+    peers = {
+        "plain loop": loop("plain_loop.py", default_export, folder),
+        "DataLoader with draft": loop("dataloader_loop.py", default_export, folder, "--draft"),
+    }
     compare_commands(benchmark, folder, peers, PHOTOS, PHOTO_ROUNDS)
 
 
 @pytest.mark.benchmark(group="cifar10-infer, start to the first prediction")
 def test_start(benchmark: BenchmarkFixture, tmp_path: Path, pixels: np.ndarray, default_export: Path) -> None:
     folder = write_files(pixels[:1], tmp_path / "images", ".png")
-    compare_commands(benchmark, folder, loops(default_export, folder, tmp_path / "out.csv"), 1, START_ROUNDS)
+    compare_commands(benchmark, folder, loops(default_export, folder), 1, START_ROUNDS)
 
 
 @pytest.mark.benchmark(group="cifar10-infer, peak memory")

@@ -10,7 +10,7 @@ ROUNDS = 30
 
 
 class Interleaved:
-    """Contestants that are timed in turn, round by round, so that noise of the machine reaches all of them.
+    """Contestants that are interleaved: each is timed once per round, so that noise of the machine reaches all.
 
     Args:
         contestants: the functions to time, by name. Each runs once before the first round, untimed.

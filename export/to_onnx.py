@@ -1,4 +1,4 @@
-"""Export the averaged weights of the newest checkpoint: python export/to_onnx.py."""
+"""Export the EMA weights of the newest checkpoint: python export/to_onnx.py."""
 
 from cifar10_export.command import Options, export
 

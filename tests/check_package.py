@@ -123,7 +123,7 @@ def check_use(wheel: Path, folder: Path) -> None:
     user.run("python -m cifar10_zoo.synthetic --data-dir data", says="60,000 synthetic images")
     user.run("python -m cifar10_zoo.train --data-dir data --max-steps 20", says=r"step 20: .*model\.ckpt-20\.")
     user.run("python -m cifar10_zoo.evaluate --data-dir data --run-once", says=r"precision @ 1 = 0\.\d")
-    user.run("python -m cifar10_export --data-dir data", says=r"equal to PyTorch, precision @ 1 = 0\.\d")
+    user.run("python -m cifar10_export --data-dir data", says=r"equal to PyTorch, top-1 accuracy 0\.\d")
     user.run("python -m cifar10_zoo.image_folders --data-dir data --output drawn", says="10000 synthetic images")
     user.run(
         "cifar10-infer drawn --model cifar10.onnx --output drawn.csv", says=r"accuracy 0\.\d+ \(\d+ of 10000 images"

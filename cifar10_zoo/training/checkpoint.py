@@ -3,7 +3,7 @@
 Tensors:
 
 - ``weights/NAME`` and ``averages/NAME``, float32: weight and EMA weight of each parameter NAME of ``Cifar10Net``. With
-  batch normalization the names are those of ``Cifar10NetBN``, and include the running statistics.
+  batch normalization, the names are those of ``batch_norm.named_tensors`` and include the running statistics.
 - ``momentum/NAME``, float32: with momentum only.
 - ``loss_averages``, [4] float32: in the order of ``loss.LOSS_NAMES``.
 - ``loss_scale``, [2] float32: with precision fp16 only; the scale, and the number of steps since it changed.

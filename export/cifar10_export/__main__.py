@@ -1,4 +1,4 @@
-"""Export the averaged weights of the newest checkpoint: python -m cifar10_export."""
+"""Export the EMA weights of the newest checkpoint: python -m cifar10_export."""
 
 from cifar10_export.command import Options, export
 from cifar10_zoo.cli import run

@@ -1,104 +1,63 @@
-"""The graphs that are served: raw pixels in, probabilities out."""
+"""The serving graph: raw pixels in, logits and probabilities out."""
 
 import contextlib
 import io
 import logging
 import warnings
 from collections.abc import Iterator
-from copy import deepcopy
-from typing import Literal
 
 import onnx
 import torch
 from torch import Tensor, nn
 
-from cifar10_export.winograd import WinogradNet
 from cifar10_zoo.data.cifar10 import IMAGE_SHAPE
 from cifar10_zoo.data.transforms import evaluation_images, ten_crop
-from cifar10_zoo.network.model import Cifar10Net, LocalResponseNorm
 
 OPSET = 18
-"""The oldest ONNX operator set that PyTorch's exporter writes, for the widest choice of runtimes."""
+"""The oldest ONNX operator set that PyTorch's exporter writes: the widest choice of runtimes."""
 INPUT = "images"
 OUTPUTS = ("logits", "probabilities")
-
-Layout = Literal["winograd", "direct"]
-Views = Literal[1, 10]
+TEN_CROP = 10
+"""Crops per image in ten-crop test-time augmentation."""
 
 
 class ServingGraph(nn.Module):
-    """A network behind its preprocessing.
+    """A network with its preprocessing.
 
-    Crop and standardization are part of the graph, so that every client, in any language, gets the same answer from
-    the same pixels.
+    Crop and standardization are part of the graph. So every client, in any language, gets the same answer from the
+    same pixels.
 
     Args:
-        network: [N, 3, 24, 24] float32 -> logits [N, 10] float32.
-        views: 1 for the centre of each image; 10 for the average of centre and corners, each mirrored too.
+        network: [N, 3, 24, 24] float32, standardized -> logits [N, 10] float32.
+        ten_crop: average the probabilities of ten crops per image, instead of classifying the center crop.
     """
 
-    def __init__(self, network: nn.Module, views: Views = 1) -> None:
+    def __init__(self, network: nn.Module, ten_crop: bool = False) -> None:
         super().__init__()
         self.network = network
-        self.views = views
+        self.ten_crop = ten_crop
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and probabilities, [N, 10] float32 each, of ``images`` [N, 32, 32, 3] uint8 RGB.
+        """Classify raw pixels.
 
-        Of ten views, the probabilities are the average, and the logits are what softmax makes that of.
+        Args:
+            images: [N, 32, 32, 3] uint8 RGB.
+
+        Returns:
+            Logits and probabilities, [N, 10] float32 each. With ``ten_crop`` the logits are the logarithms of the
+            averaged probabilities, so that their softmax gives these probabilities.
         """
         images = images.permute(0, 3, 1, 2)
-        if self.views == 1:
+        if not self.ten_crop:
             logits = self.network(evaluation_images(images))
             return logits, logits.softmax(dim=1)
-        logits = self.network(ten_crop(images).flatten(0, 1))
-        probabilities = logits.softmax(dim=1).unflatten(0, (self.views, -1)).mean(dim=0)
+        logits = self.network(ten_crop(images).flatten(0, 1))  # [10 * N, 10]
+        probabilities = logits.softmax(dim=1).unflatten(0, (TEN_CROP, -1)).mean(dim=0)
         return probabilities.log(), probabilities
 
 
-class HalfNet(nn.Module):
-    """``model`` with float16 weights and activations, from float32 images to float32 logits."""
-
-    def __init__(self, model: Cifar10Net) -> None:
-        super().__init__()
-        self.model = deepcopy(model)
-        for name, norm in (("norm1", model.norm1), ("norm2", model.norm2)):
-            setattr(self.model, name, _HalfNorm(norm))
-        self.model.half()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [N, 10] of ``images`` [N, 3, 24, 24], standardized."""
-        logits: Tensor = self.model(images.half())
-        return logits.float()
-
-
-class _HalfNorm(nn.Module):
-    """Local response normalization that squares small numbers: those of activations above 256 exceed float16."""
-
-    def __init__(self, norm: LocalResponseNorm) -> None:
-        super().__init__()
-        self.scale = norm.alpha**0.5
-        self.band = nn.Parameter(norm.band / norm.alpha, requires_grad=False)
-        self.biases = nn.Parameter(norm.biases, requires_grad=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        small = x * self.scale
-        d = nn.functional.conv2d(small * small, self.band, self.biases)
-        return x / torch.sqrt(d * torch.sqrt(d))
-
-
-def build(model: Cifar10Net, layout: Layout = "direct", views: Views = 1) -> onnx.ModelProto:
-    """The serving graph of ``model`` in float32; both layouts give the same numbers, to the rounding of float32."""
-    return to_onnx(ServingGraph(WinogradNet(model) if layout == "winograd" else model, views))
-
-
-def build_half(model: Cifar10Net, views: Views = 1) -> onnx.ModelProto:
-    """The serving graph of ``model`` that computes in float16 between standardization and logits."""
-    return to_onnx(ServingGraph(HalfNet(model), views))
-
-
 def to_onnx(graph: ServingGraph) -> onnx.ModelProto:
-    """``graph`` as an ONNX model for any batch size, without metadata."""
+    """Convert ``graph`` to an ONNX model for any batch size, without metadata."""
     channels, height, width = IMAGE_SHAPE
     example = torch.zeros(2, height, width, channels, dtype=torch.uint8)
     with quiet():
@@ -113,15 +72,14 @@ def to_onnx(graph: ServingGraph) -> onnx.ModelProto:
             verbose=False,
         )
     assert program is not None
-    exported = program.model_proto
-    _remove_traces_of_this_machine(exported)
-    onnx.checker.check_model(exported, full_check=True)
-    return exported
+    model = program.model_proto  # each access converts the program again
+    _remove_local_paths(model)
+    return model
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The exporters tell of their progress on stdout and in warnings that say nothing to our users."""
+    """Silence the exporters' progress on stdout and their warnings, which a user can do nothing about."""
     loggers = [logging.getLogger(), logging.getLogger("torch.onnx")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -135,8 +93,8 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _remove_traces_of_this_machine(model: onnx.ModelProto) -> None:
-    """The exporter notes in each node and value where in the source it comes from, with paths."""
+def _remove_local_paths(model: onnx.ModelProto) -> None:
+    """Clear the notes of PyTorch's exporter on each node and value: they name source files of this machine."""
     for item in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         del item.metadata_props[:]
         item.doc_string = ""

@@ -1,4 +1,4 @@
-"""The network in 8 bits: static quantization, one scale a channel of the weights, calibrated on training images."""
+"""The network in int8, for CPUs: static quantization, calibrated on training images, one weight scale per channel."""
 
 import tempfile
 from copy import deepcopy
@@ -19,14 +19,14 @@ _BATCHES = 10
 
 
 def quantize(model: Cifar10Net, images: Tensor) -> onnx.ModelProto:
-    """The serving graph of ``model`` with convolutions and dense layers in int8, softmax_linear excepted.
+    """Build the serving graph of ``model`` with int8 convolutions and dense layers; ``softmax_linear`` stays float32.
 
-    Activations are uint8 and weights int8, described by standard QuantizeLinear and DequantizeLinear operations.
+    Activations are uint8 and weights int8, described by standard QuantizeLinear and DequantizeLinear nodes.
 
     Args:
-        images: [N, 3, 32, 32] uint8, to calibrate with: training images.
+        images: training images to calibrate with, [N, 3, 32, 32] uint8.
     """
-    exported = to_onnx(ServingGraph(without_normalization(model, images)))
+    exported = to_onnx(ServingGraph(fold_lrn(model, images)))
     *_, last = (node.name for node in exported.graph.node if node.op_type == "Gemm")
     with tempfile.TemporaryDirectory() as folder, quiet():
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
@@ -34,7 +34,7 @@ def quantize(model: Cifar10Net, images: Tensor) -> onnx.ModelProto:
         quantize_static(
             source,
             target,
-            _Batches(images),
+            _CalibrationBatches(images),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -44,38 +44,46 @@ def quantize(model: Cifar10Net, images: Tensor) -> onnx.ModelProto:
         )
         quantized = onnx.load(target)
     del quantized.metadata_props[:]
-    onnx.checker.check_model(quantized, full_check=True)
     return quantized
 
 
 @torch.no_grad()
-def without_normalization(model: Cifar10Net, images: Tensor) -> Cifar10Net:
-    """``model`` with each local response normalization replaced by one factor a channel, put into the next layer.
+def fold_lrn(model: Cifar10Net, images: Tensor) -> Cifar10Net:
+    """Replace each local response normalization by one scale per channel, folded into the next layer's weights.
 
-    The factor is the one of least squares for ``images``. It changes activations by less than 8 bits do: of 500 test
-    images, 99.99 % of the true factors are between 0.98 and 1 with the weights of the modern recipe, 0.88 and 1 with
-    the tutorial's. In int8 the normalization would take as long as both convolutions.
+    The scale fits the normalization on ``images`` by least squares. Its error is below the error of 8 bits: on 500
+    test images, 99.99 % of the true scales are between 0.98 and 1 with the modern recipe's weights, and between 0.88
+    and 1 with the tutorial's. In int8 the normalization would take as long as both convolutions.
+
+    Args:
+        model: stays as it is.
+        images: training images, [N, 3, 32, 32] uint8.
     """
     activations = model.activations(evaluation_images(images))
-
-    def factors(before: str, after: str) -> Tensor:
-        x, y = activations[before].double(), activations[after].double()
-        best = (x * y).sum((0, 2, 3)) / (x * x).sum((0, 2, 3))
-        return best.nan_to_num(1.0).float()  # of a channel that is always 0
-
-    simpler = deepcopy(model)
-    simpler.conv2.weight.mul_(factors("pool1", "norm1")[:, None, None])
-    simpler.local3.weight.unflatten(1, (-1, 36)).mul_(factors("conv2", "norm2")[:, None])
-    for norm in ("norm1", "norm2"):
-        setattr(simpler, norm, nn.Identity())
-    return simpler
+    scale1 = _least_squares_scale(activations["pool1"], activations["norm1"])
+    scale2 = _least_squares_scale(activations["conv2"], activations["norm2"])
+    folded = deepcopy(model)
+    folded.conv2.weight.mul_(scale1[:, None, None])
+    folded.local3.weight.unflatten(1, (-1, 36)).mul_(scale2[:, None])  # [384, 64, 36]: a channel has 6x6 columns
+    folded.norm1 = folded.norm2 = nn.Identity()  # type: ignore[assignment]
+    return folded
 
 
-class _Batches(CalibrationDataReader):  # type: ignore[misc]
+def _least_squares_scale(x: Tensor, y: Tensor) -> Tensor:
+    """The scale [C] per channel that minimizes sum((scale * x - y)^2), for ``x`` and ``y`` [N, C, H, W]."""
+    x, y = x.double(), y.double()
+    scale = (x * y).sum((0, 2, 3)) / (x * x).sum((0, 2, 3))
+    return scale.nan_to_num(1.0).float()  # a channel that is always 0 gives 0 / 0
+
+
+class _CalibrationBatches(CalibrationDataReader):  # type: ignore[misc]
+    """``images`` [N, 3, H, W] uint8 as inputs of the serving graph, in batches."""
+
     def __init__(self, images: Tensor) -> None:
         pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
         self.batches = iter(np.array_split(pixels, min(_BATCHES, len(pixels))))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next batch, or None after the last one: ONNX Runtime's protocol."""
         batch = next(self.batches, None)
         return None if batch is None else {INPUT: batch}

@@ -1,6 +1,9 @@
-"""Does an ONNX model give what PyTorch gives? Names first, then shapes, then values, then the accuracy."""
+"""Verify an exported file: names, then shapes, then values, then accuracy, each against the network in PyTorch.
 
-from typing import Literal
+Everything here reads the bytes that are written, as a client of the file does.
+"""
+
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -9,64 +12,121 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar10_export.graph import INPUT, OUTPUTS, ServingGraph, Views
+from cifar10_export.graph import INPUT, OUTPUTS, ServingGraph
+from cifar10_export.variants import Precision, Variant
 from cifar10_zoo.data.cifar10 import IMAGE_SHAPE, Dataset
 from cifar10_zoo.errors import ZooError
 from cifar10_zoo.network.model import NUM_CLASSES, Cifar10Net
 from cifar10_zoo.training.inference import BATCH_SIZE
 
-Precision = Literal["fp32", "fp16", "int8"]
-
 BATCH_SIZES = (1, 2, 127, 128, 129)
-TOLERANCES: dict[Precision, float] = {"fp32": 1e-5, "fp16": 1e-2, "int8": 0.5}
-"""How far logits of random images may be off, relative to the largest logit or to 1; probabilities, relative to 1. In
-int8 that finds gross errors alone: what counts there is the accuracy."""
-LARGEST_LOSSES: dict[Precision, float] = {"fp32": 0.0, "fp16": 0.001, "int8": 0.002}
-"""How much lower than PyTorch's the precision @ 1 of an export may be. For fp32, each best class is the same."""
+"""Batches of random images whose values are compared: one image, and the sizes around a power of two."""
+VALUE_TOLERANCE: dict[Precision, float] = {"fp32": 1e-5, "fp16": 1e-2, "int8": 0.5}
+"""Largest difference of logits, relative to the largest logit or to 1; of probabilities, absolute.
+
+For int8 this finds only gross errors: its accuracy is what counts.
+"""
+ACCURACY_TOLERANCE: dict[Precision, float] = {"fp32": 0.0, "fp16": 0.001, "int8": 0.002}
+"""Largest loss of top-1 accuracy. For fp32, moreover, every top-1 prediction must be PyTorch's."""
+
+_ROUNDING = 1e-9  # of the difference of two accuracies
 
 
 class VerificationError(ZooError):
-    """The exported model does not do what the network does; the message says by how much."""
+    """The exported model does not do what the network does in PyTorch."""
 
 
-def verify(
-    exported: onnx.ModelProto,
-    model: Cifar10Net,
-    data: Dataset | None,
-    precision: Precision = "fp32",
-    views: Views = 1,
-) -> float | None:
-    """Compare ``exported`` with ``model`` in float32, on random images and, where given, on all images of ``data``.
+class ContractError(VerificationError):
+    """Names, types, shapes or metadata are not those that clients rely on; the message lists them."""
+
+
+class DifferenceError(VerificationError):
+    """The answers differ from PyTorch's by more than a tolerance.
+
+    Args:
+        message: says what differs, and by how much.
+        difference: what was measured.
+        tolerance: what is allowed; in the unit of ``difference``.
+    """
+
+    def __init__(self, message: str, difference: float, tolerance: float) -> None:
+        super().__init__(message)
+        self.difference = difference
+        self.tolerance = tolerance
+
+
+def verify(content: bytes, model: Cifar10Net, variant: Variant, data: Dataset | None = None) -> float | None:
+    """Compare an exported file with ``model`` on random images, then on all images of ``data``.
+
+    Args:
+        content: the .onnx file.
+        model: the network that was exported; it computes the reference in float32.
+        variant: what was exported.
+        data: labeled images, usually the test split.
 
     Returns:
-        Precision @ 1 of the exported model on ``data``, or None without data.
+        Top-1 accuracy of the exported model on ``data``, or None without ``data``.
 
     Raises:
-        VerificationError: a name or a shape differs; a value differs by more than ``TOLERANCES``; or the answers for
-            ``data`` are worse than ``LARGEST_LOSSES`` allows.
+        ContractError: the file is no valid ONNX model, or a name, a type or a shape differs.
+        DifferenceError: a value differs by more than ``VALUE_TOLERANCE``, or the top-1 predictions by more than
+            ``ACCURACY_TOLERANCE`` allows.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(exported.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    reference = ServingGraph(model, views).eval()
+    session = open_session(content)
+    reference = ServingGraph(model, variant.ten_crop).eval()
     verify_names(session)
     for batch_size in BATCH_SIZES:
-        verify_values(session, reference, batch_size, TOLERANCES[precision])
-    return None if data is None else verify_answers(session, reference, data, precision)
+        verify_values(session, reference, batch_size, VALUE_TOLERANCE[variant.precision])
+    return None if data is None else verify_top1(session, reference, data, variant.precision)
+
+
+def verify_final(content: bytes, model: Cifar10Net, variant: Variant, metadata: Mapping[str, str]) -> None:
+    """Open a verified file again after its metadata was completed: contract, metadata, answers for one batch.
+
+    Raises:
+        ContractError: the file is no valid ONNX model, or a name, a type, a shape or ``metadata`` differs.
+        DifferenceError: a value differs by more than ``VALUE_TOLERANCE``.
+    """
+    session = open_session(content)
+    verify_names(session)
+    verify_metadata(session, metadata)
+    verify_values(session, ServingGraph(model, variant.ten_crop).eval(), 2, VALUE_TOLERANCE[variant.precision])
+
+
+def open_session(content: bytes) -> onnxruntime.InferenceSession:
+    """Check an .onnx file by ONNX's own checker, and open it on the CPU.
+
+    Raises:
+        ContractError: the file is no valid ONNX model.
+    """
+    try:
+        onnx.checker.check_model(content, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        raise ContractError(f"the exported file is not a valid ONNX model: {error}") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def verify_names(session: onnxruntime.InferenceSession) -> None:
-    """Input and output names and types follow the contract."""
+    """Compare the names and types of inputs and outputs with the contract."""
     inputs = [(value.name, value.type) for value in session.get_inputs()]
     outputs = [(value.name, value.type) for value in session.get_outputs()]
     if inputs != [(INPUT, "tensor(uint8)")] or outputs != [(name, "tensor(float)") for name in OUTPUTS]:
-        raise VerificationError(f"the exported model has inputs {inputs} and outputs {outputs}")
+        raise ContractError(f"the exported model has inputs {inputs} and outputs {outputs}")
+
+
+def verify_metadata(session: onnxruntime.InferenceSession, expected: Mapping[str, str]) -> None:
+    """Compare the metadata, as ONNX Runtime reads them, with ``expected``."""
+    actual = session.get_modelmeta().custom_metadata_map
+    if actual != expected:
+        raise ContractError(f"the exported model has metadata {actual}, expected {dict(expected)}")
 
 
 def verify_values(
     session: onnxruntime.InferenceSession, reference: ServingGraph, batch_size: int, relative_tolerance: float
 ) -> None:
-    """Shapes and values for a batch of random images equal PyTorch's."""
+    """Compare shapes and values with PyTorch's for a batch of random images."""
     channels, height, width = IMAGE_SHAPE
     random = np.random.default_rng(batch_size)
     images = random.integers(0, 256, (batch_size, height, width, channels), dtype=np.uint8)
@@ -74,40 +134,51 @@ def verify_values(
         expected = [value.numpy() for value in reference(torch.from_numpy(images))]
     for name, actual, wanted in zip(OUTPUTS, session.run(None, {INPUT: images}), expected, strict=True):
         if actual.shape != (batch_size, NUM_CLASSES):
-            raise VerificationError(f"{name} has shape {actual.shape} for a batch of {batch_size}")
+            raise ContractError(f"{name} has shape {actual.shape} for a batch of {batch_size}")
         difference = float(np.abs(actual - wanted).max())
         tolerance = relative_tolerance * max(1.0, float(np.abs(wanted).max()))
-        if not difference <= tolerance:
-            raise VerificationError(
-                f"{name} of a batch of {batch_size} differ from PyTorch by {difference:.3g}, more than {tolerance:.3g}"
+        if not difference <= tolerance:  # a NaN is no match either
+            raise DifferenceError(
+                f"{name} of a batch of {batch_size} differ from PyTorch by {difference:.3g}, more than {tolerance:.3g}",
+                difference,
+                tolerance,
             )
 
 
-def verify_answers(
+def verify_top1(
     session: onnxruntime.InferenceSession, reference: ServingGraph, data: Dataset, precision: Precision
 ) -> float:
-    """The best classes are PyTorch's (fp32), or as often right, by ``LARGEST_LOSSES``; returns precision @ 1."""
-    pixels = data.images.permute(0, 2, 3, 1).contiguous()
-    expected, labels = _logits(reference, pixels), data.labels.numpy()
-    actual = np.concatenate([session.run(OUTPUTS[:1], {INPUT: batch.numpy()})[0] for batch in pixels.split(BATCH_SIZE)])
-    if precision == "fp32" and (different := _differently_answered(actual, expected)):
-        raise VerificationError(f"the best class of {different} of {len(labels)} images differs from PyTorch")
-    right, right_in_torch = (float((logits.argmax(axis=1) == labels).mean()) for logits in (actual, expected))
-    if right < right_in_torch - LARGEST_LOSSES[precision] - 1e-9:
-        raise VerificationError(
-            f"precision @ 1 in {precision} is {right:.4f}, in PyTorch {right_in_torch:.4f}: that loses more than "
-            f"{LARGEST_LOSSES[precision]}"
+    """Compare the top-1 predictions for ``data`` with PyTorch's, and return the top-1 accuracy."""
+    pixels, labels = data.images.permute(0, 2, 3, 1).contiguous(), data.labels.numpy()
+    expected, actual = _reference_logits(reference, pixels), _session_logits(session, pixels)
+    different = _count_different_predictions(actual, expected)
+    if precision == "fp32" and different:
+        message = f"the top-1 prediction for {different} of {len(labels)} images differs from PyTorch"
+        raise DifferenceError(message, different, 0)
+    accuracy, reference_accuracy = (float((logits.argmax(axis=1) == labels).mean()) for logits in (actual, expected))
+    loss, tolerance = reference_accuracy - accuracy, ACCURACY_TOLERANCE[precision]
+    if loss > tolerance + _ROUNDING:
+        raise DifferenceError(
+            f"top-1 accuracy in {precision} is {accuracy:.4f}, in PyTorch {reference_accuracy:.4f}: "
+            f"that loses more than {tolerance}",
+            loss,
+            tolerance,
         )
-    return right
+    return accuracy
 
 
 @torch.inference_mode()
-def _logits(reference: ServingGraph, pixels: Tensor) -> NDArray[np.float32]:
+def _reference_logits(reference: ServingGraph, pixels: Tensor) -> NDArray[np.float32]:
     return torch.cat([reference(batch)[0] for batch in pixels.split(BATCH_SIZE)]).numpy()
 
 
-def _differently_answered(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> int:
-    """How many images have another best class; a tie to the rounding of float32 may fall either way."""
-    best = np.take_along_axis(expected, actual.argmax(axis=1)[:, None], axis=1)[:, 0]
-    tolerance = TOLERANCES["fp32"] * max(1.0, float(np.abs(expected).max()))
-    return int((expected.max(axis=1) - best > tolerance).sum())
+def _session_logits(session: onnxruntime.InferenceSession, pixels: Tensor) -> NDArray[np.float32]:
+    batches = pixels.split(BATCH_SIZE)
+    return np.concatenate([session.run(OUTPUTS[:1], {INPUT: batch.numpy()})[0] for batch in batches])
+
+
+def _count_different_predictions(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> int:
+    """Count images with another top-1 prediction; a tie up to float32 rounding may be resolved either way."""
+    chosen = np.take_along_axis(expected, actual.argmax(axis=1)[:, None], axis=1)[:, 0]
+    tolerance = VALUE_TOLERANCE["fp32"] * max(1.0, float(np.abs(expected).max()))
+    return int((expected.max(axis=1) - chosen > tolerance).sum())

@@ -1,10 +1,13 @@
-"""The network for CPUs, with conv2 by Winograd's minimal filtering: 8 products give what directly takes 20.
+"""The network for CPUs: conv2 by Winograd's minimal filtering F(4, 5) along the height, with 8 products instead of 20.
 
-conv2 is two thirds of the work. Along the height, 4 rows of its output are a product of polynomials in disguise: 8
-combinations of 8 rows of input, each multiplied with one combination of the 5 rows of the filter, give them all
-(Winograd 1980; Lavin and Gray 2015, https://arxiv.org/abs/1509.09308). Along the width it stays a convolution, so all
-of it is plain ONNX: ONNX Runtime runs it in its blocked layout, without a transpose. From conv2 on, a row lies where
-its tile and its phase say: tile t of phase p is row 4t + p. The same numbers as Cifar10Net, to the rounding of float32.
+conv2 is two thirds of the network's work. Directly, 4 output rows take 4 * 5 = 20 products of an input row with a
+filter row. Winograd's algorithm takes 8: B^T combines 8 input rows to 8 rows, G combines the 5 filter rows to 8 rows,
+and sums of the 8 products are the 4 output rows, as in the multiplication of two polynomials by their values at 8
+points (Winograd 1980; Lavin and Gray 2015, https://arxiv.org/abs/1509.09308).
+
+Along the width, conv2 stays a convolution. So the graph has only standard ONNX operators, which ONNX Runtime computes
+in its blocked memory format without a transpose. The 12 output rows are 3 tiles of 4 rows. They are kept as 4 tensors,
+the phases: row 4t + p of the output is row t of phase p. The results equal Cifar10Net's up to float32 rounding.
 """
 
 from fractions import Fraction
@@ -16,20 +19,20 @@ from torch.nn import functional as F
 from cifar10_zoo.network.model import Cifar10Net
 
 ROWS = 4
-"""Rows of output in a tile: the 12 of conv2 are 3 tiles."""
+"""Output rows per tile."""
 TAPS = 5
-"""Rows of the filter."""
+"""Filter rows."""
 PAIRS = (Fraction(1), Fraction(2), Fraction(1, 2))
-"""Besides 0 and infinity, the polynomials are evaluated at these points and their negatives."""
+"""The polynomials are evaluated at these points, at their negatives, at 0 and at infinity."""
 
 Matrix = list[list[Fraction]]
 
 
 def transforms() -> tuple[Matrix, Matrix]:
-    """B^T [8, 8] for the rows of the input and G [8, 5] for those of the filter, by the method of Toom and Cook.
+    """Compute B^T [8, 8] for the input rows and G [8, 5] for the filter rows, by the method of Toom and Cook.
 
-    Rows stand for the points 0, 1, -1, 2, -2, 1/2, -1/2, infinity. The largest entry of each row of B^T is 1: what
-    that takes is put into G, where it costs nothing.
+    The rows of both stand for the points 0, 1, -1, 2, -2, 1/2, -1/2, infinity. Each row of B^T is divided by its
+    largest entry, and the row of G is multiplied by it: the filter is transformed only once, before the export.
     """
     points = [Fraction(0)] + [signed for point in PAIRS for signed in (point, -point)]
     inputs, filters = [], []
@@ -50,7 +53,7 @@ def transforms() -> tuple[Matrix, Matrix]:
 
 
 def _polynomial(roots: list[Fraction]) -> list[Fraction]:
-    """Coefficients of the product of all (x - root), the constant first."""
+    """Coefficients of the product of all (x - root), constant term first."""
     coefficients = [Fraction(1)]
     for root in roots:
         shifted, scaled = [Fraction(0), *coefficients], [-root * c for c in coefficients] + [Fraction(0)]
@@ -59,7 +62,7 @@ def _polynomial(roots: list[Fraction]) -> list[Fraction]:
 
 
 class WinogradNet(nn.Module):
-    """``model`` in the layout described above; it shares the weights of all layers but conv2 and local3."""
+    """``model`` with conv2 by Winograd's algorithm; all layers except conv2 and local3 share their weights with it."""
 
     def __init__(self, model: Cifar10Net) -> None:
         super().__init__()
@@ -72,7 +75,7 @@ class WinogradNet(nn.Module):
         self.scales = nn.ParameterDict(
             {_name(s): _constant(torch.full((channels, 1, 1, 1), float(s))) for s in (Fraction(-2), *_powers())}
         )
-        # columns of local3 in (row in tile, channel, tile, column) order
+        # From columns in (channel, row, column) order to (row of two, channel, tile, column), the order of _pool2.
         columns = model.local3.weight.detach().unflatten(1, (channels, 3, 2, 6)).permute(0, 3, 1, 2, 4).flatten(1)
         self.local3 = _constant(columns)
 
@@ -86,9 +89,10 @@ class WinogradNet(nn.Module):
         return logits
 
     def _conv2(self, x: Tensor) -> list[Tensor]:
-        """[N, 64, 12, 12] -> the four phases of conv2, [N, 64, 3, 12] each.
+        """Compute the four phases of conv2, [N, 64, 3, 12] each, of ``x`` [N, 64, 12, 12].
 
-        A convolution followed by an addition is one operation of ONNX Runtime; a subtraction would leave its layout.
+        Differences are additions after a convolution by -2, because ONNX Runtime fuses a convolution and an addition;
+        a subtraction would leave its blocked memory format.
         """
         bias = self.model.conv2.bias
         first, last = self._product(x, 0, bias), self._product(x, 7, bias)
@@ -106,7 +110,7 @@ class WinogradNet(nn.Module):
         ]
 
     def _product(self, x: Tensor, index: int, bias: Tensor | None = None) -> Tensor:
-        """One combination of the rows of each tile, times the same of the filter."""
+        """Product ``index``: a combination of each tile's input rows times the combination of the filter rows."""
         rows = F.conv2d(x, self.rows[index], stride=(ROWS, 1), padding=(2, 0), groups=x.shape[1])
         return F.conv2d(rows, self.kernels[index], bias, padding=(0, 2))
 
@@ -114,16 +118,17 @@ class WinogradNet(nn.Module):
         return F.conv2d(x, self.scales[_name(factor)], bias, groups=x.shape[1])
 
     def _normalize(self, x: Tensor) -> Tensor:
-        """Local response normalization in one pass over memory less than the trained network takes."""
+        """Local response normalization, with one pass over memory less than ``LocalResponseNorm`` takes."""
         norm = self.model.norm1
         d = F.conv2d(x * x, norm.band, norm.biases)
         return x / torch.sqrt(d * torch.sqrt(d))
 
 
 def _pool2(phases: list[Tensor]) -> Tensor:
-    """pool2 [N, 64, 6, 6] of the phases, as [N, 2 * 64, 3, 6]: row 2t of all channels, then row 2t + 1."""
+    """pool2 of the phases, [N, 2 * 64, 3, 6]: the even rows 2t of all channels, then the odd rows 2t + 1."""
     p = [F.max_pool2d(phase, (1, 3), stride=(1, 2), ceil_mode=True) for phase in phases]
-    below = F.pad(p[0][:, :, 1:], (0, 0, 0, 1))  # the first row of the next tile; zeros never win after a ReLU
+    # The first row of the next tile. Below the last tile there are zeros, which never exceed a value after a ReLU.
+    below = F.pad(p[0][:, :, 1:], (0, 0, 0, 1))
     even = torch.maximum(torch.maximum(p[0], p[1]), p[2])
     odd = torch.maximum(torch.maximum(p[2], p[3]), below)
     return torch.cat([even, odd], dim=1)

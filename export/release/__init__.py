@@ -1,1 +1,1 @@
-"""What only a checkout can do: ship the models and pack the zoo entry."""
+"""Release of models, for which a checkout is needed: export the models that ship, and pack them for model zoos."""

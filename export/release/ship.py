@@ -1,75 +1,128 @@
-"""The models that ship with the runtime, and the manifest that describes them."""
+"""Export the models that ship with the runtime, and the manifest that describes them."""
 
 import hashlib
-import json
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cifar10_export.command import Variant, exported_model
+from cifar10_export.exporter import ExportedModel, Images, export_checkpoint, load_images
+from cifar10_export.variants import Variant
 from cifar10_runtime import atomic
 
 from cifar10_zoo.config import RecipeName
-from cifar10_zoo.data import cifar10 as dataset
+from cifar10_zoo.data.cifar10 import default_data_dir, is_present
 from cifar10_zoo.errors import DatasetError
-from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training.checkpoint import Checkpoint, read_newest
+from release.models import MANIFEST, MODELS, format_manifest
 
-MODELS = Path(__file__).parents[2] / "runtime" / "cifar10_runtime" / "models"
-MANIFEST = "manifest.json"
 
-SHIPPED: dict[str, tuple[RecipeName, tuple[Variant, ...]]] = {
-    "fp32": ("modern", (Variant(), Variant(layout="direct"))),
-    "int8": ("modern", (Variant("int8"),)),
-    "fp16": ("modern", (Variant("fp16"),)),
-    "views10": ("modern", (Variant(views=10),)),
-    "tutorial": ("tutorial", (Variant(),)),
+@dataclass(frozen=True)
+class ShippedModel:
+    """A model that ships, under one name, in one or more files."""
+
+    recipe: RecipeName
+    """The recipe that trained it."""
+    variants: tuple[Variant, ...]
+    """One per file, the default first. They differ only in the algorithm of conv2; the runtime chooses by device."""
+
+
+SHIPPED: Mapping[str, ShippedModel] = {
+    "fp32": ShippedModel("modern", (Variant(), Variant(conv2_algorithm="direct"))),
+    "int8": ShippedModel("modern", (Variant("int8", "direct"),)),
+    "fp16": ShippedModel("modern", (Variant("fp16", "direct"),)),
+    "views10": ShippedModel("modern", (Variant(ten_crop=True),)),
+    "tutorial": ShippedModel("tutorial", (Variant(),)),
 }
-"""The recipe that trained each model, and its files: one a layout, from which the runtime chooses by device."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Export every model that ships with cifar10-infer, verified, and write the manifest beside them."""
+    """Export every model that ships with cifar10-infer, verify it, and write the manifest beside the models."""
 
     modern_dir: Path = Path("modern_train")
     """Folder of the checkpoints of the modern recipe."""
     tutorial_dir: Path = Path("cifar10_train")
     """Folder of the checkpoints of the tutorial's recipe."""
-    data_dir: Path = field(default_factory=dataset.default_data_dir)
+    data_dir: Path = field(default_factory=default_data_dir)
     """Folder of cifar-10-batches-bin/. Never downloaded; $CIFAR10_DATA_DIR sets the default."""
     output_dir: Path = MODELS
     """Folder of the models and of manifest.json."""
 
 
-def ship(options: Options) -> None:
-    """Write all files, the manifest last; files of models that are no longer shipped go.
+@dataclass(frozen=True)
+class ShippedFile:
+    """One exported file of a model that ships."""
+
+    name: str
+    variant: Variant
+    model: ExportedModel
+
+
+def ship(options: Options, models: Mapping[str, ShippedModel] = SHIPPED) -> None:
+    """Write the files of ``models`` and the manifest; delete files of models that no longer ship.
 
     Raises:
         ZooError: a checkpoint or the data set is missing, or a model differs from PyTorch (VerificationError).
     """
-    if not dataset.is_present(options.data_dir):
-        raise DatasetError(f"--data-dir {options.data_dir} has no data set: shipped models say how accurate they are")
-    folders: dict[RecipeName, Path] = {"modern": options.modern_dir, "tutorial": options.tutorial_dir}
-    checkpoints = {recipe: checkpoint.read_newest(folder) for recipe, folder in folders.items()}
-    files: dict[str, bytes] = {}
-    models: dict[str, Any] = {}
-    for name, (recipe, variants) in SHIPPED.items():
-        saved = checkpoints[recipe]
-        entry = models[name] = {"recipe": recipe, "dataset": saved.dataset, "step": saved.step}
-        entry |= {"precision": variants[0].precision, "views": variants[0].views, "files": {}}
-        for variant in variants:
-            exported, accuracy = exported_model(saved, variant, options.data_dir)
-            file = f"{name}.onnx" if variant == variants[0] else f"{name}-{variant.layout}.onnx"
-            content = files[file] = exported.SerializeToString()
-            sha256 = hashlib.sha256(content).hexdigest()
-            entry["test_accuracy"] = accuracy
-            entry["files"][variant.layout] = {"name": file, "bytes": len(content), "sha256": sha256}
-            print(f"{file}: {len(content):,} bytes, precision @ 1 = {accuracy:.4f}", file=sys.stderr)
-    options.output_dir.mkdir(parents=True, exist_ok=True)
-    for file, content in files.items():
-        atomic.write_file(options.output_dir / file, content)
-    atomic.write_file(options.output_dir / MANIFEST, (json.dumps({"models": models}, indent=2) + "\n").encode())
-    for path in options.output_dir.glob("*.onnx"):
-        if path.name not in files:
+    if not is_present(options.data_dir):
+        raise DatasetError(
+            f"--data-dir {options.data_dir} has no data set: name one that has, "
+            "because the manifest says how accurate each model is"
+        )
+    images = load_images(options.data_dir, needs_calibration=True)
+    checkpoints = {"modern": read_newest(options.modern_dir), "tutorial": read_newest(options.tutorial_dir)}
+    files: list[ShippedFile] = []
+    entries: dict[str, dict[str, Any]] = {}
+    for name, model in models.items():
+        checkpoint = checkpoints[model.recipe]
+        exported = _export(name, model, checkpoint, images)
+        entries[name] = _manifest_entry(model, checkpoint, exported)
+        files += exported
+    _write(options.output_dir, files, format_manifest(entries))
+
+
+def _export(name: str, model: ShippedModel, checkpoint: Checkpoint, images: Images) -> list[ShippedFile]:
+    """Export each variant of ``model``, and report it on stderr."""
+    files = []
+    for variant in model.variants:
+        suffix = "" if variant == model.variants[0] else f"-{variant.conv2_algorithm}"
+        file = ShippedFile(f"{name}{suffix}.onnx", variant, export_checkpoint(checkpoint, variant, images))
+        size, accuracy = len(file.model.content), file.model.test_accuracy
+        print(f"{file.name}: {size:,} bytes, top-1 accuracy {accuracy:.4f}", file=sys.stderr)
+        files.append(file)
+    return files
+
+
+def _manifest_entry(model: ShippedModel, checkpoint: Checkpoint, files: Sequence[ShippedFile]) -> dict[str, Any]:
+    default = files[0]
+    return {
+        "recipe": model.recipe,
+        "dataset": checkpoint.dataset,
+        "step": checkpoint.step,
+        "precision": default.variant.precision,
+        "views": 10 if default.variant.ten_crop else 1,
+        "files": {
+            file.variant.conv2_algorithm: {
+                "name": file.name,
+                "bytes": len(file.model.content),
+                "sha256": hashlib.sha256(file.model.content).hexdigest(),
+            }
+            for file in files
+        },
+        "test_accuracy": default.model.test_accuracy,
+    }
+
+
+def _write(folder: Path, files: Iterable[ShippedFile], manifest: str) -> None:
+    """Write the models, then the manifest that names them, then delete all other models."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = set()
+    for file in files:
+        atomic.write_file(folder / file.name, file.model.content)
+        names.add(file.name)
+    atomic.write_file(folder / MANIFEST, manifest.encode())
+    for path in folder.glob("*.onnx"):
+        if path.name not in names:
             path.unlink()

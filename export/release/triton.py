@@ -1,8 +1,12 @@
-"""Configurations of NVIDIA Triton Inference Server for the served graphs."""
+"""A model in the model repository of NVIDIA Triton Inference Server."""
+
+import shutil
+from pathlib import Path
 
 MAX_BATCH_SIZE = 1024
+# The comment is part of config.pbtxt: it addresses the operator of the server.
 _ON_CPU = """\
-# As many instances as cores: independent ones on small batches are faster than one on all of them.
+# Set count to the number of cores: many instances on small batches are faster than one instance on all cores.
 instance_group [{ kind: KIND_CPU count: 2 }]
 parameters { key: "intra_op_thread_count" value { string_value: "1" } }
 dynamic_batching { preferred_batch_size: [ 32 ] max_queue_delay_microseconds: 500 }
@@ -13,10 +17,23 @@ dynamic_batching { preferred_batch_size: [ 256, 1024 ] max_queue_delay_microseco
 """
 
 
-def model_configuration(name: str, on_gpu: bool) -> str:
-    """config.pbtxt of a model: raw pixels [32, 32, 3] uint8 in, logits and probabilities [10] float32 out.
+def write(folder: Path, source: Path, labels: str, on_gpu: bool) -> None:
+    """Write the model ``source`` to ``folder``, as version 1, with its configuration and its labels.
 
-    Requests are put together to batches; the first dimension, which Triton adds, is the number of images.
+    Args:
+        labels: one class name per line.
+        on_gpu: whether the server is to compute it on a GPU.
+    """
+    (folder / "1").mkdir(parents=True)
+    shutil.copyfile(source, folder / "1" / "model.onnx")
+    (folder / "labels.txt").write_text(labels, encoding="utf-8")
+    (folder / "config.pbtxt").write_text(model_configuration(folder.name, on_gpu), encoding="utf-8")
+
+
+def model_configuration(name: str, on_gpu: bool) -> str:
+    """The config.pbtxt of a model: raw pixels [32, 32, 3] uint8 in, logits and probabilities [10] float32 out.
+
+    The server gathers requests into batches, and adds the first dimension, the number of images.
 
     Source: ``model_config.proto`` of Triton, and the README of its ONNX Runtime backend.
     """

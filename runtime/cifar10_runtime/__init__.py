@@ -36,7 +36,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for when it is asked for: cifar10-infer is there before NumPy, to be stopped in peace."""
+    """Import a name on first use, so that cifar10-infer handles signals and --help before it imports NumPy."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = {"Classifier": "engine.classifier", "Prediction": "prediction"}.get(name, "errors")

@@ -1,8 +1,8 @@
-"""Errors of the runtime: each message names the file or option at fault and what to do about it."""
+"""The errors of the runtime; each message names the file or option that is wrong and says what to do."""
 
 
 class InferenceError(Exception):
-    """Base class; cifar10-infer prints it as one line."""
+    """The base class; cifar10-infer prints the message as one line."""
 
 
 class UsageError(InferenceError):
@@ -14,7 +14,7 @@ class ModelError(InferenceError):
 
 
 class DeviceError(InferenceError):
-    """The device asked for, or ONNX Runtime itself, is not there."""
+    """The device cannot be used, or ONNX Runtime is not installed."""
 
 
 class OutputError(InferenceError):
@@ -22,7 +22,7 @@ class OutputError(InferenceError):
 
 
 class TooManyFailures(InferenceError):
-    """More files could not be read than the caller puts up with."""
+    """More files could not be read than the options permit."""
 
 
 class ImageError(InferenceError):

@@ -1,4 +1,4 @@
-"""The options of the commands and of the library, with their defaults; imports nothing heavy."""
+"""The options of the commands and the library, and their defaults. Imports nothing heavy, for a quick ``--help``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,20 +6,20 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierOptions:
-    """What every command that classifies asks of the classifier."""
+    """The options of the classifier, which both commands have."""
 
     model: str = "fp32"
     """Name of a bundled model, or path of an .onnx file."""
     tf32: bool = False
     """Allow TF32 in the matrix products of a CUDA GPU; cifar10-infer-ray has no option for it."""
     labels: Path | None = None
-    """File with the class names to use instead of those in the model's metadata."""
+    """File of class names to use instead of those in the model's metadata."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``openvino``."""
     background: str = "white"
     """Color behind transparent pixels: a name that Pillow knows, or ``#rrggbb``."""
     max_pixels: int = 1 << 26
-    """Largest width times height that is decoded: 67 megapixels, which take up to 1 GiB of memory."""
+    """Largest width times height to decode: 67 megapixels, which take up to 1 GiB of memory."""
     top_k: int = 1
     """Labels per row."""
 

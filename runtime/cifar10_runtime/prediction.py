@@ -1,4 +1,4 @@
-"""What a model says about one image."""
+"""The prediction for one image."""
 
 import os
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Prediction:
-    """The class probabilities of one image, or the reason why it could not be read."""
+    """The class probabilities of one image, or the reason why the image could not be read."""
 
     path: str
-    """As given or found."""
+    """The path as the caller gave it, or as it was found in a folder."""
     ranking: tuple[tuple[str, float], ...]
-    """Every label with its probability, most probable first; empty if the image could not be read."""
+    """Each label with its probability, most probable first; empty if the image could not be read."""
     error: str = ""
-    """Why the image could not be read, else empty."""
+    """The reason why the image could not be read, else empty."""
 
     @classmethod
     def failed(cls, path: str, error: object) -> "Prediction":

@@ -30,6 +30,7 @@ from benchmarks.peers import (
     torch_eager,
 )
 from benchmarks.plain_loop import load
+from benchmarks.plot import strongest
 from cifar10_zoo.config import Precision
 from tests.helpers.command_line import ROOT, run
 from tests.helpers.image_files import picture
@@ -211,6 +212,23 @@ def test_report_keeps_a_run_and_updates_the_pages(checkout: Path, tmp_path: Path
     assert "| plain loop with Pillow, default export, float32 | 20.0 s | 7.50x | 5.00x to 10.00x |" in page
     assert "| Peak memory for 100,000 files over 1,000 files | 1.01x |" in page
     assert "(../benchmarks/results/throughput.png)" in page
+
+
+def test_the_plot_shows_the_fastest_openvino_run_per_kind_of_weights() -> None:
+    curves = {
+        "fp32": {1: 10.0, 32: 90.0},
+        "OpenVINO on default export, bf16": {1: 1.0, 32: 2.0},
+        "OpenVINO on fp32.onnx, f32": {1: 5.0, 32: 50.0},
+        "OpenVINO on fp32-direct.onnx, bf16": {1: 4.0, 32: 60.0},
+        "OpenVINO on int8.onnx, f32": {1: 9.0, 32: 80.0},
+        "OpenVINO on int8.onnx, bf16": {1: 9.5, 32: 70.0},
+    }
+    assert list(strongest(curves)) == [
+        "fp32",
+        "OpenVINO on default export, bf16",
+        "OpenVINO on fp32-direct.onnx, bf16",
+        "OpenVINO on int8.onnx, f32",
+    ]
 
 
 def pytest_benchmark_report() -> dict[str, object]:

@@ -1,27 +1,35 @@
 """The documentation is true: what it names exists, its commands are accepted, its code runs."""
 
+import inspect
 import re
 import shlex
 import shutil
+import subprocess
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
-import build_site
 import cifar10_export.command
 import cifar10_runtime.cli.parser
-import cifar10_runtime.cluster.main
+import cifar10_runtime.cluster.parser
+import import_map
 import numpy as np
 import pytest
 import release.pack
+import site_hooks
 import tyro
 from cifar10_runtime import Classifier
+from mkdocs.config import load_config
 
+import cifar10_zoo
 from cifar10_zoo import evaluate, from_tensorflow, image_folders, synthetic, train
-from cifar10_zoo.data import cifar10 as dataset
+from cifar10_zoo.data.cifar10 import load
 from tests.helpers.command_line import ROOT, run
 
-PAGES = [ROOT / page for page in build_site.PAGES]
+GENERATED = (site_hooks.OPTIONS, site_hooks.API)
+MENU = list(site_hooks.menu_pages(load_config(str(ROOT / "mkdocs.yml")).nav))
+PAGES = [ROOT / page for page in MENU if page not in GENERATED]
 OPTIONS = {
     f"python -m {module.__name__}": module.Options
     for module in (evaluate, from_tensorflow, image_folders, synthetic, train)
@@ -31,42 +39,66 @@ OPTIONS = {
     "python export/pack.py": release.pack.Options,
     "torchrun --nproc-per-node=2 -m cifar10_zoo.train": train.Options,
 }
-PARSERS = {"cifar10-infer": cifar10_runtime.cli.parser.parser, "cifar10-infer-ray": cifar10_runtime.cluster.main.parser}
+PARSERS = {
+    "cifar10-infer": cifar10_runtime.cli.parser.parser,
+    "cifar10-infer-ray": cifar10_runtime.cluster.parser.parser,
+}
 
 
-def test_every_page_has_its_place_in_the_menu() -> None:
+def test_every_page_is_in_the_menu() -> None:
     assert sorted(PAGES) == sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
-def test_the_site_builds_and_no_link_leads_nowhere(tmp_path: Path) -> None:
-    result = run(ROOT / "docs" / "build_site.py", tmp_path / "site")
+def build(config: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    """Build a site as `make docs` does."""
+    return run("-m", "mkdocs", "build", "--strict", "--config-file", config, "--site-dir", site)
+
+
+def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) -> None:
+    result = build(ROOT / "mkdocs.yml", tmp_path)
     assert result.returncode == 0, result.stderr
-    page = (tmp_path / "site" / "docs" / "tutorial-map.html").read_text(encoding="utf-8")
-    assert '<a href="../api/cifar10_zoo/data/transforms.html#augment"><code>data.transforms.augment</code></a>' in page
+    page = (tmp_path / "docs" / "tutorial-map.html").read_text(encoding="utf-8")
+    target = "../api/cifar10_zoo/data/transforms.html#cifar10_zoo.data.transforms.augment"
+    assert re.search(f'<a [^>]*href="{target}"><code>data.transforms.augment</code></a>', page)
+    options = (tmp_path / "options.html").read_text(encoding="utf-8")
+    assert all(f'>{command}<a class="headerlink"' in options for command in site_hooks.COMMANDS)
+    assert "--save-checkpoint-secs" in options
+    html = "".join(path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.html"))
+    assert not re.search(r'<(script|img|iframe)[^>]* src="?(https?:)?//|<link[^>]* href="?(https?:)?//', html)
 
 
-def test_links_and_names_that_lead_nowhere_are_found(tmp_path: Path) -> None:
-    reference = tmp_path / "api" / "cifar10_zoo"
-    reference.mkdir(parents=True)
-    (reference / "train.html").write_text('<h1 id="Options">Options</h1>')
-    page = tmp_path / "page.html"
-    page.write_text(
-        '<a href="api/cifar10_zoo/train.html#Options">there</a> <a href="https://example.com/">elsewhere</a>'
-        '<a href="api/cifar10_zoo/train.html#Nothing">no name</a> <a href="#nothing">no heading</a> <img src="no.png">'
-        "<code>train.Options</code> <code>train.nothing()</code> <code>train.py</code> <code>others.name</code>"
+def test_broken_links_and_unknown_names_are_errors(tmp_path: Path) -> None:
+    configuration = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    only_page = re.sub(r"(?ms)^nav:.*?^$", "nav: [page.md]\n", configuration)
+    (tmp_path / "mkdocs.yml").write_text(only_page, encoding="utf-8")
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "site_hooks.py", tmp_path / "docs")
+    (tmp_path / "page.md").write_text(
+        "# Page\n\n[there](#page) [elsewhere](https://example.com/) [no page](missing.md) [no heading](#nothing)\n"
+        "[no name](#cifar10_zoo.errors.Nothing) ![no picture](no.png)\n"
+        "`errors.ZooError` `errors.nothing()` `errors.py` `others.name`\n\n::: cifar10_zoo.errors\n"
     )
-    assert build_site.link_names(tmp_path) == ["page.html: there is no train.nothing()"]
-    assert '<a href="api/cifar10_zoo/train.html#Options"><code>train.Options</code></a>' in page.read_text()
-    assert build_site.broken_links(tmp_path) == [
-        "page.html: #nothing is no heading or name",
-        "page.html: api/cifar10_zoo/train.html#Nothing is no heading or name",
-        "page.html: no.png is no file",
+    result = build(tmp_path / "mkdocs.yml", tmp_path / "site")
+    assert result.returncode == 1
+    warnings = [line.partition("WARNING")[2].strip(" -") for line in result.stderr.splitlines() if "WARNING" in line]
+    assert sorted(warnings) == [
+        "Doc file 'page.md' contains a link '#cifar10_zoo.errors.Nothing', but there is no such anchor on this page.",
+        "Doc file 'page.md' contains a link '#nothing', but there is no such anchor on this page.",
+        "Doc file 'page.md' contains a link 'missing.md', but the target is not found among documentation files.",
+        "Doc file 'page.md' contains a link 'no.png', but the target is not found among documentation files.",
+        "page.md: there is no errors.nothing in cifar10_runtime, cifar10_zoo, cifar10_export",
     ]
+    page = (tmp_path / "site" / "page.html").read_text(encoding="utf-8")
+    assert re.search('<a [^>]*href="#cifar10_zoo.errors.ZooError"><code>errors.ZooError</code></a>', page)
 
 
-def is_package(name: str) -> bool:
-    spec = find_spec(name)
-    return spec is not None and spec.submodule_search_locations is not None
+def owner_of(name: str) -> tuple[ModuleType, list[str]]:
+    """Import the longest part of `name` that is a module of cifar10_zoo; return it and the rest of the name."""
+    module, rest = cifar10_zoo, name.split(".")
+    while rest and hasattr(module, "__path__") and find_spec(f"{module.__name__}.{rest[0]}"):
+        module, *rest = import_module(f"{module.__name__}.{rest[0]}"), *rest[1:]
+    assert module is not cifar10_zoo, name
+    return module, rest
 
 
 def test_everything_in_the_map_of_the_tutorial_is_there() -> None:
@@ -75,12 +107,16 @@ def test_everything_in_the_map_of_the_tutorial_is_there() -> None:
     names = {name for _, here in rows for name in re.findall(r"`([^`]+)`", here)}
     assert len(names) > 50
     for name in names:
-        parts = name.split(".")
-        depth = 2 if is_package(f"cifar10_zoo.{parts[0]}") else 1
-        owner: object = import_module(f"cifar10_zoo.{'.'.join(parts[:depth])}")
-        for part in parts[depth:]:
-            assert hasattr(owner, part) or part in getattr(owner, "__annotations__", {}), name
-            owner = getattr(owner, part, None)
+        owner: object
+        owner, attributes = owner_of(name)
+        for attribute in attributes:
+            assert hasattr(owner, attribute) or attribute in getattr(owner, "__annotations__", {}), name
+            owner = getattr(owner, attribute, None)
+
+
+def test_the_list_of_imports_is_current() -> None:
+    """Otherwise: `python docs/import_map.py`."""
+    assert import_map.listing() in (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 
 
 def commands() -> list[str]:
@@ -88,6 +124,18 @@ def commands() -> list[str]:
     starts = ("python -m cifar10_", "python export/", "torchrun", "cifar10-infer ", "cifar10-infer-ray ")
     lines = [line.strip() for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
     return sorted({line for line in lines if line.startswith(starts)})
+
+
+def test_the_functions_on_the_three_ways_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    steps = re.findall(r"`([\w/]+\.py):([\w.]+)`", text)
+    assert len(steps) > 25
+    for path, name in steps:
+        module = import_module(re.sub(r"^(export|runtime)/", "", path).removesuffix(".py").replace("/", "."))
+        owner: object = module
+        for part in name.split("."):
+            owner = getattr(owner, part)
+        assert inspect.getmodule(owner) is module, f"{path}:{name} is imported there"
 
 
 @pytest.mark.parametrize("line", commands())
@@ -114,7 +162,7 @@ def test_the_code_of_a_page_runs(
         names = {"paths": paths, "content": paths[0].read_bytes(), "batch": np.zeros((2, 32, 32, 3), np.uint8)}
         exec(block, names)
     if page == "docs/train.md":
-        data = dataset.load(tmp_path / "fruit", "test")
+        data = load(tmp_path / "fruit", "test")
         assert (data.name, data.classes[0], len(data.images)) == ("custom", "apple", 10_000)
         assert data.labels[:3].tolist() == [0, 1, 2]
     if page == "docs/export.md":

@@ -1,29 +1,30 @@
-"""Classifier: the library behind cifar10-infer, shared by threads and bound in memory."""
+"""Classifier, the library behind cifar10-infer: its predictions, errors, threads and devices."""
 
 import itertools
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
+import cifar10_runtime
 import numpy as np
 import onnx
 import pytest
-from cifar10_runtime import Classifier, InferenceError, ModelError, Prediction, UsageError
-from cifar10_runtime.engine import models
+from cifar10_runtime import Classifier, ImageError, InferenceError, ModelError, Prediction, UsageError
 from cifar10_runtime.engine.models import bundled, find_model
 from cifar10_runtime.engine.threads import cgroup_limit, usable_processors
 from cifar10_runtime.images.decode import decode
 
-from cifar10_zoo.data import cifar10 as dataset
+from cifar10_zoo.data import cifar10
+from tests.helpers.command_line import run
 
 
-def test_the_library(model_file: Path, photo: Path) -> None:
+def test_a_prediction_ranks_the_labels_by_the_probabilities_of_the_model(model_file: Path, photo: Path) -> None:
     classifier = Classifier(model_file, device="cpu")
-    assert classifier.labels == dataset.CLASSES["synthetic"]
+    assert classifier.labels == cifar10.CLASSES["synthetic"]
     assert classifier.input_size == 32
     assert classifier.device == "cpu"
     good, missing = classifier.classify([photo, "missing.png"])
@@ -40,7 +41,7 @@ def test_the_library(model_file: Path, photo: Path) -> None:
     assert missing == Prediction("missing.png", (), "No such file or directory")
 
 
-def test_wrong_use_of_the_library_is_an_error(model_file: Path, photo: Path) -> None:
+def test_wrong_arguments_are_usage_errors(model_file: Path, photo: Path) -> None:
     classifier = Classifier(model_file, device="cpu")
     for batch in (np.zeros((1, 32, 32, 3), np.float32), np.zeros((32, 32, 3), np.uint8)):
         with pytest.raises(UsageError, match=r"must be uint8 \[N, 32, 32, 3\]"):
@@ -59,8 +60,24 @@ def test_wrong_use_of_the_library_is_an_error(model_file: Path, photo: Path) -> 
         Classifier(model_file, device="gpu")
 
 
+def test_contents_may_hold_failures_of_their_source(classifier: Classifier, photo: Path) -> None:
+    contents: list[tuple[str, bytes | ImageError] | Prediction] = [
+        ("a.png", photo.read_bytes()),
+        ("b.png", ImageError("the row has no image bytes")),
+        Prediction("c.png", (), "not a regular file"),
+        ("d.png", photo.read_bytes()[:100]),
+    ]
+    image, no_bytes, no_file, damaged = classifier.classify_contents(contents, batch_size=2)
+    (expected,) = classifier.classify([photo])
+    assert (image.path, image.ranking) == ("a.png", expected.ranking)
+    assert no_bytes == Prediction("b.png", (), "the row has no image bytes")
+    assert no_file == Prediction("c.png", (), "not a regular file")
+    assert damaged.path == "d.png"
+    assert damaged.error
+
+
 def change_labels(labels: str | None) -> Callable[[onnx.ModelProto], None]:
-    """Give the model other labels, or none."""
+    """Return a function that replaces the labels in a model's metadata; None removes them."""
 
     def change(model: onnx.ModelProto) -> None:
         others = [entry for entry in model.metadata_props if entry.key != "labels"]
@@ -83,13 +100,13 @@ def fix_batch_size(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (change_labels(None), "no labels"),
-        (change_labels("cat"), "no labels"),
-        (change_labels("5"), "no labels"),
-        (change_labels('"abcdefghij"'), "no labels"),
-        (change_labels('["a", "b"]'), "2 labels for 10 classes"),
-        (rename_output, "expected input images uint8"),
-        (fix_batch_size, "expected input images uint8"),
+        pytest.param(change_labels(None), "no labels", id="no labels"),
+        pytest.param(change_labels("cat"), "no labels", id="labels that are not JSON"),
+        pytest.param(change_labels("5"), "no labels", id="a number as labels"),
+        pytest.param(change_labels('"abcdefghij"'), "no labels", id="a string as labels"),
+        pytest.param(change_labels('["a", "b"]'), "2 labels for 10 classes", id="too few labels"),
+        pytest.param(rename_output, "expected input images uint8", id="another output"),
+        pytest.param(fix_batch_size, "expected input images uint8", id="a fixed batch size"),
     ],
 )
 def test_a_model_that_breaks_the_contract_is_refused(
@@ -110,8 +127,14 @@ def not_a_number(model: onnx.ModelProto) -> None:
     next(node for node in model.graph.node if node.op_type == "Softmax").op_type = "Sqrt"
 
 
-@pytest.mark.parametrize(("change", "message"), [(no_softmax, "add up to"), (not_a_number, "not finite numbers")])
-def test_a_model_that_gives_no_probabilities_is_refused(
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(no_softmax, "add up to", id="logits"),
+        pytest.param(not_a_number, "not finite numbers", id="NaN"),
+    ],
+)
+def test_a_model_whose_output_is_not_probabilities_is_refused(
     model_file: Path, tmp_path: Path, change: Callable[[onnx.ModelProto], None], message: str
 ) -> None:
     model = onnx.load(model_file)
@@ -128,15 +151,23 @@ def test_weights_in_another_file_are_refused(model_file: Path, tmp_path: Path) -
         Classifier(tmp_path / "model.onnx", device="cpu")
 
 
-def test_a_damaged_bundled_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(models.FOLDER, tmp_path / "models")
-    content = bytearray((tmp_path / "models" / "int8.onnx").read_bytes())
+def test_a_damaged_bundled_model_is_refused(tmp_path: Path) -> None:
+    """A copy of the package with one wrong bit in a model; the current directory comes before installed packages."""
+    copy = tmp_path / "cifar10_runtime"
+    shutil.copytree(Path(cifar10_runtime.__file__).parent, copy)
+    content = bytearray((copy / "models" / "int8.onnx").read_bytes())
     content[len(content) // 2] ^= 1
-    (tmp_path / "models" / "int8.onnx").write_bytes(content)
-    monkeypatch.setattr(models, "FOLDER", tmp_path / "models")
-    with pytest.raises(ModelError, match=r"int8\.onnx is damaged"):
-        Classifier("int8", device="cpu")
-    Classifier(tmp_path / "models" / "fp16.onnx", device="cpu").close()
+    (copy / "models" / "int8.onnx").write_bytes(content)
+    code = """
+from cifar10_runtime import Classifier, ModelError
+try:
+    Classifier("int8", device="cpu")
+except ModelError as error:
+    print(error)
+"""
+    result = run("-c", code, cwd=tmp_path)
+    assert result.stdout.startswith(f"{copy / 'models' / 'int8.onnx'} is damaged"), result.stderr
+    Classifier(copy / "models" / "fp16.onnx", device="cpu").close()
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +182,7 @@ def classifier(model_file: Path) -> Iterator[Classifier]:
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
-def test_order_is_kept_whatever_the_batch_size(
+def test_predictions_come_in_the_order_of_the_paths(
     classifier: Classifier, pictures: list[str], tmp_path: Path, batch_size: int
 ) -> None:
     paths = [*pictures, str(tmp_path / "missing.png"), *reversed(pictures)]
@@ -163,8 +194,7 @@ def test_order_is_kept_whatever_the_batch_size(
         assert answer.probability == pytest.approx(mirrored.probability, abs=1e-6, nan_ok=True)
 
 
-def test_paths_are_taken_as_they_are_needed(classifier: Classifier, pictures: list[str]) -> None:
-    """Of an endless sequence: a few batches for each thread, and no more."""
+def test_an_endless_sequence_of_paths_is_taken_a_few_batches_ahead(classifier: Classifier, pictures: list[str]) -> None:
     taken = itertools.count()
     endless = (pictures[next(taken) % len(pictures)] for _ in itertools.repeat(None))
     answers = classifier.classify(endless, batch_size=2)
@@ -182,7 +212,7 @@ def test_threads_may_share_a_classifier(classifier: Classifier, pictures: list[s
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 63, 64, 65, 200])
-def test_a_large_batch_is_shared_out_and_put_together_again(classifier: Classifier, count: int) -> None:
+def test_a_batch_of_any_size_gives_the_probabilities_of_its_images(classifier: Classifier, count: int) -> None:
     batch = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     together = classifier.probabilities(batch)
     assert together.shape == (count, 10)
@@ -190,7 +220,7 @@ def test_a_large_batch_is_shared_out_and_put_together_again(classifier: Classifi
         np.testing.assert_allclose(classifier.probabilities(image[None])[0], row, rtol=0, atol=1e-6)
 
 
-def test_a_closed_classifier_says_so(model_file: Path, pictures: list[str]) -> None:
+def test_a_closed_classifier_refuses_work(model_file: Path, pictures: list[str]) -> None:
     with Classifier(model_file, device="cpu") as classifier:
         pass
     with pytest.raises(UsageError, match="closed"):
@@ -199,19 +229,25 @@ def test_a_closed_classifier_says_so(model_file: Path, pictures: list[str]) -> N
         classifier.probabilities(np.zeros((1, 32, 32, 3), np.uint8))
 
 
-def test_closed_while_it_is_busy_it_says_so_to_every_thread(pictures: list[str]) -> None:
-    """An InferenceError in each, whatever it was doing, and no other."""
+def test_closing_a_busy_classifier_is_an_inference_error_in_every_thread(pictures: list[str]) -> None:
+    classifier = Classifier("int8", device="cpu")
     batch = np.zeros((5000, 32, 32, 3), np.uint8)
+
+    def classify_forever(busy: Event) -> None:
+        for _ in classifier.classify(itertools.cycle(pictures)):
+            busy.set()
+
+    def compute_forever(busy: Event) -> None:
+        while True:
+            classifier.probabilities(batch)
+            busy.set()
+
     with ThreadPoolExecutor(6) as pool:
-        classifier = Classifier("int8", device="cpu")
-        work = [lambda: list(classifier.classify(itertools.cycle(pictures))), lambda: classifier.probabilities(batch)]
-
-        def forever(do: Callable[[], object]) -> None:
-            while True:
-                do()
-
-        futures = [pool.submit(forever, work[number % 2]) for number in range(6)]
-        time.sleep(0.3)
+        busy = [Event() for _ in range(6)]
+        futures = [
+            pool.submit(work, event) for work, event in zip(3 * [classify_forever, compute_forever], busy, strict=True)
+        ]
+        assert all(event.wait(60) for event in busy)
         classifier.close()
         for future in futures:
             assert isinstance(future.exception(), InferenceError)
@@ -224,7 +260,7 @@ def test_every_bundled_model_classifies(pictures: list[str]) -> None:
             assert len(list(classifier.classify(pictures[:3]))) == 3
 
 
-def test_the_layout_of_a_bundled_model_suits_the_device() -> None:
+def test_a_bundled_model_has_a_file_per_conv2_algorithm() -> None:
     assert find_model("fp32", "winograd")[0].name == "fp32.onnx"
     assert find_model("fp32", "direct")[0].name == "fp32-direct.onnx"
     assert find_model("int8", "winograd") == find_model("int8", "direct")
@@ -237,44 +273,55 @@ def write(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-V1 = "4:memory:/\n3:cpu,cpuacct:/docker/one\n"
+CGROUP_V1 = "4:memory:/\n3:cpu,cpuacct:/docker/one\n"
 
 
 @pytest.mark.parametrize(
     ("files", "limit"),
     [
-        ({}, float("inf")),
-        ({"proc/self/cgroup": "0::/\n"}, float("inf")),
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, float("inf")),
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, 1.5),
-        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": "300000 100000\n"}, 3),
-        (
+        pytest.param({}, float("inf"), id="no cgroup"),
+        pytest.param({"proc/self/cgroup": "0::/\n"}, float("inf"), id="v2, no cpu.max"),
+        pytest.param(
+            {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, float("inf"), id="v2, no limit"
+        ),
+        pytest.param(
+            {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, 1.5, id="v2, 1.5 CPUs"
+        ),
+        pytest.param(
+            {"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": "300000 100000\n"}, 3, id="v2, parent group"
+        ),
+        pytest.param(
             {
                 "proc/self/cgroup": "0::/a/b\n",
                 "sys/fs/cgroup/a/cpu.max": "300000 100000\n",
                 "sys/fs/cgroup/a/b/cpu.max": "50000 100000\n",
             },
             0.5,
+            id="v2, the smaller of two limits",
         ),
-        (
+        pytest.param(
             {
-                "proc/self/cgroup": V1,
+                "proc/self/cgroup": CGROUP_V1,
                 "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "200000\n",
                 "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
             },
             2,
+            id="v1, 2 CPUs",
         ),
-        (
+        pytest.param(
             {
-                "proc/self/cgroup": V1,
+                "proc/self/cgroup": CGROUP_V1,
                 "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
                 "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
             },
             float("inf"),
+            id="v1, no limit",
         ),
     ],
 )
-def test_a_container_with_less_time_gets_fewer_threads(tmp_path: Path, files: dict[str, str], limit: float) -> None:
+def test_the_limit_of_the_cgroup_bounds_the_number_of_threads(
+    tmp_path: Path, files: dict[str, str], limit: float
+) -> None:
     root = write(tmp_path, files)
     assert cgroup_limit(root) == limit
     processors = usable_processors(root)
@@ -287,9 +334,9 @@ def test_a_container_with_less_time_gets_fewer_threads(tmp_path: Path, files: di
 
 @pytest.mark.gpu("onnxruntime-gpu")
 @pytest.mark.parametrize("name", ["fp32", "fp16", "views10", "tutorial"])
-def test_cuda_gives_the_answers_of_the_cpu_for_all_test_images(cifar10_dir: Path, name: str) -> None:
-    """One by one for some, in large batches for all; only where two classes are equally likely may they differ."""
-    test = dataset.load(cifar10_dir, "test").images.permute(0, 2, 3, 1).contiguous().numpy()
+def test_cuda_gives_the_predictions_of_the_cpu_for_all_test_images(cifar10_dir: Path, name: str) -> None:
+    """Single images and large batches; the top-1 predictions may differ only if two classes are equally likely."""
+    test = cifar10.load(cifar10_dir, "test").images.permute(0, 2, 3, 1).contiguous().numpy()
     with Classifier(name, device="cpu") as on_cpu, Classifier(name, device="cuda") as on_cuda:
         expected, actual = on_cpu.probabilities(test), on_cuda.probabilities(test)
         tolerance = 1e-2 if name == "fp16" else 1e-5

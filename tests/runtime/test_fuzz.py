@@ -1,4 +1,4 @@
-"""Damaged files of every kind, a few of those that ``fuzz.py`` makes."""
+"""Some of the damaged images, models, data sets and checkpoints that ``tests/stress/fuzz.py`` makes."""
 
 import sys
 from pathlib import Path
@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 if sys.platform != "linux":
-    pytest.skip("memory is measured as Linux does", allow_module_level=True)
+    pytest.skip("memory is measured in /proc", allow_module_level=True)
 from tests.stress import fuzz
 
 
-@pytest.mark.parametrize(("kind", "count"), [("images", 1000), ("models", 150), ("files", 60)])
-def test_damaged_files_are_refused_cleanly_or_taken_for_what_they_are(tmp_path: Path, kind: str, count: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "count"), [("images", 1000), ("models", 150), ("files", 60)], ids=["images", "models", "files"]
+)
+def test_a_damaged_file_is_refused_cleanly_or_read_correctly(tmp_path: Path, kind: str, count: int) -> None:
     tally = fuzz.fuzz(kind, range(count), seed=0, folder=tmp_path)
     assert not tally.faults, tally.faults[0]
     assert tally.cases == count

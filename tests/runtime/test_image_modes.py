@@ -1,4 +1,4 @@
-"""Every mode of Pillow in every EXIF orientation and extreme sizes, against pixels computed without Pillow."""
+"""Each Pillow mode in each EXIF orientation and extreme sizes, compared with pixels computed without Pillow."""
 
 import os
 import zlib
@@ -27,10 +27,10 @@ STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
     8: lambda upright: upright[::-1].swapaxes(0, 1),
 }
-"""How a camera stores an upright image of each orientation; for 6, the first row is what belongs on the right."""
+"""How a camera stores an upright image, by EXIF orientation; for 6, the first row belongs on the right."""
 
 
-def grey(values: Array) -> Array:
+def gray(values: Array) -> Array:
     return np.repeat(values[..., None], 3, axis=2)
 
 
@@ -39,7 +39,7 @@ def on_white(colors: Array, alpha: Array) -> Array:
 
 
 def from_ycbcr(values: Array) -> Array:
-    """JFIF's conversion."""
+    """The conversion that JFIF defines."""
     y, cb, cr = values[..., 0], values[..., 1] - 128, values[..., 2] - 128
     rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=2)
     return rgb.clip(0, 255)
@@ -48,35 +48,35 @@ def from_ycbcr(values: Array) -> Array:
 PALETTE = np.random.default_rng(1).integers(0, 256, (256, 3))
 
 EXPECTED: dict[str, tuple[str, int, Callable[[Array], Array]]] = {
-    "1": ("png", 1, lambda v: grey(np.where(v > 127, 255.0, 0.0))),
-    "L": ("png", 1, grey),
+    "1": ("png", 1, lambda v: gray(np.where(v > 127, 255.0, 0.0))),
+    "L": ("png", 1, gray),
     "P": ("png", 1, lambda v: PALETTE[v.astype(int)].astype(float)),
     "RGB": ("png", 3, lambda v: v),
     "RGBX": ("tif", 4, lambda v: v[..., :3]),
     "RGBA": ("png", 4, lambda v: on_white(v[..., :3], v[..., 3])),
-    "LA": ("png", 2, lambda v: on_white(grey(v[..., 0]), v[..., 1])),
+    "LA": ("png", 2, lambda v: on_white(gray(v[..., 0]), v[..., 1])),
     "PA": ("tif", 2, lambda v: on_white(PALETTE[v[..., 0].astype(int)].astype(float), v[..., 1])),
     "CMYK": ("tif", 4, lambda v: (255 - v[..., :3]) * (255 - v[..., 3:]) / 255),
     "YCbCr": ("tif", 3, from_ycbcr),
-    "I;16": ("png", 16, lambda v: grey(np.floor(v / 256))),
-    "I;16L": ("tif", 16, lambda v: grey(np.floor(v / 256))),
-    "I;16B": ("tif", 16, lambda v: grey(np.floor(v / 256))),
+    "I;16": ("png", 16, lambda v: gray(np.floor(v / 256))),
+    "I;16L": ("tif", 16, lambda v: gray(np.floor(v / 256))),
+    "I;16B": ("tif", 16, lambda v: gray(np.floor(v / 256))),
 }
-"""For each mode: what it is stored as, its bands (16 for one of 16 bits), and what the stored values look like."""
-OPENED_AS = {"RGBX": "RGB", "I;16L": "I;16"}
-"""Modes that Pillow writes and gives another name when it reads them."""
+"""By mode: the suffix of its file, its bands (16 means one band of 16 bits), and the RGB of stored values."""
+READ_AS = {"RGBX": "RGB", "I;16L": "I;16"}
+"""Modes that have another name once Pillow reads the file."""
 REFUSED = ("I", "F")
-"""Modes of which nobody knows which value is white."""
+"""Modes without a defined white."""
 IN_MEMORY = {"HSV", "La", "RGBa", "I;16N"}
-"""Modes that no file has."""
+"""Modes that no file format has."""
 
 
-def test_no_mode_is_left_out() -> None:
+def test_every_mode_of_pillow_is_tested() -> None:
     assert set(Image.MODES) - IN_MEMORY == EXPECTED.keys() | {*REFUSED, "LAB"}
 
 
 def picture(mode: str, values: np.ndarray) -> Image.Image:
-    """Of the stored ``values`` [H, W] or [H, W, bands]."""
+    """Return an image with the stored ``values`` [H, W] or [H, W, bands]."""
     if mode == "1":
         return Image.fromarray(values > 127)
     if mode.startswith("I;16"):
@@ -95,7 +95,7 @@ def picture(mode: str, values: np.ndarray) -> Image.Image:
     return Image.frombytes(mode, values.shape[1::-1], np.ascontiguousarray(values).tobytes())
 
 
-def draw(mode: str, width: int, height: int) -> np.ndarray:
+def random_values(mode: str, width: int, height: int) -> np.ndarray:
     bands = EXPECTED[mode][1]
     random = np.random.default_rng(width + height)
     if bands == 16:
@@ -111,7 +111,7 @@ def middle(pixels: Array) -> Array:
 
 
 def enlarge(pixels: Array, size: int) -> Array:
-    """By Keys' cubic convolution with a = -0.5, weights beyond the border left out and the rest scaled to 1."""
+    """Keys' cubic convolution with a = -0.5; weights beyond the border are dropped, and the rest is scaled to sum 1."""
     side = len(pixels)
     distance = np.abs((np.arange(size)[:, None] + 0.5) * side / size - 0.5 - np.arange(side)[None, :])
     near = 1.5 * distance**3 - 2.5 * distance**2 + 1
@@ -125,22 +125,22 @@ def enlarge(pixels: Array, size: int) -> Array:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("mode", EXPECTED)
-def test_pixels_of_every_mode_orientation_and_size(tmp_path: Path, mode: str, orientation: int) -> None:
+def test_every_mode_orientation_and_size_gives_the_expected_pixels(tmp_path: Path, mode: str, orientation: int) -> None:
     suffix, _, look = EXPECTED[mode]
     exif = Image.Exif()
     exif[0x0112] = orientation
     for width, height in SIZES:
-        upright = draw(mode, width, height)
+        upright = random_values(mode, width, height)
         path = tmp_path / f"{width}x{height}.{suffix}"
         picture(mode, STORED[orientation](upright)).save(path, exif=exif)
         with Image.open(path) as stored:
-            assert stored.mode == OPENED_AS.get(mode, mode)
+            assert stored.mode == READ_AS.get(mode, mode)
         expected = enlarge(middle(look(upright.astype(float))), 32)
         np.testing.assert_allclose(decode(str(path), 32), expected, rtol=0, atol=2)
 
 
 @pytest.mark.parametrize("mode", REFUSED)
-def test_modes_without_known_colours_are_errors(tmp_path: Path, mode: str) -> None:
+def test_a_mode_without_a_defined_white_is_an_error(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (32, 32)).save(tmp_path / "image.tif")
     with pytest.raises(ImageError, match="32-bit"):
         decode(str(tmp_path / "image.tif"), 32)
@@ -149,9 +149,12 @@ def test_modes_without_known_colours_are_errors(tmp_path: Path, mode: str) -> No
 @pytest.mark.parametrize(
     ("lab", "rgb"),
     [((54.29, 80.81, 69.89), (255, 0, 0)), ((87.82, -79.27, 80.99), (0, 255, 0)), ((29.57, 68.3, -112), (0, 0, 255))],
+    ids=["red", "green", "blue"],
 )
-def test_the_primaries_of_srgb_in_lab(tmp_path: Path, lab: tuple[float, ...], rgb: tuple[int, ...]) -> None:
-    """As ICC profiles have them, for D50; at the edge of the gamut, steps of 1/255 show."""
+def test_lab_values_of_the_srgb_primaries_give_the_primaries(
+    tmp_path: Path, lab: tuple[float, ...], rgb: tuple[int, ...]
+) -> None:
+    """LAB for illuminant D50, as in ICC profiles; at the edge of the gamut, rounding to 8 bits changes much."""
     stored = (round(lab[0] * 2.55), round(lab[1] + 128), round(lab[2] + 128))
     Image.new("LAB", (32, 32), stored).save(tmp_path / "image.tif")
     decoded = decode(str(tmp_path / "image.tif"), 32)
@@ -159,7 +162,7 @@ def test_the_primaries_of_srgb_in_lab(tmp_path: Path, lab: tuple[float, ...], rg
 
 
 @pytest.mark.parametrize("background", ["white", "black", "#204060"])
-def test_the_background_is_seen_through_transparent_pixels(tmp_path: Path, background: str) -> None:
+def test_transparent_pixels_show_the_background(tmp_path: Path, background: str) -> None:
     color = {"white": (255, 255, 255), "black": (0, 0, 0), "#204060": (0x20, 0x40, 0x60)}[background]
     Image.new("RGBA", (40, 32), (200, 100, 0, 51)).save(tmp_path / "image.png")
     expected = [(51 * shown + 204 * behind) / 255 for shown, behind in zip((200, 100, 0), color, strict=True)]
@@ -167,7 +170,7 @@ def test_the_background_is_seen_through_transparent_pixels(tmp_path: Path, backg
     np.testing.assert_allclose(decoded, np.broadcast_to(expected, (32, 32, 3)), rtol=0, atol=1)
 
 
-def test_a_transparent_value_of_16_bits_is_transparent(tmp_path: Path) -> None:
+def test_a_transparent_16_bit_value_shows_the_background(tmp_path: Path) -> None:
     values = np.full((32, 32), 0x4000, np.uint16)
     values[:16] = 0x8001
     Image.fromarray(values).save(tmp_path / "image.png", transparency=0x8001)
@@ -177,7 +180,7 @@ def test_a_transparent_value_of_16_bits_is_transparent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
-def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, suffix: str) -> None:
+def test_an_animation_gives_its_first_frame(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (32, 32), color) for color in ("red", "lime", "blue")]
     frames[0].save(tmp_path / f"image.{suffix}", save_all=True, append_images=frames[1:], lossless=True)
     decoded = decode(str(tmp_path / f"image.{suffix}"), 32)
@@ -185,7 +188,7 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, suffix: str) -
 
 
 @pytest.mark.parametrize("suffix", ["bmp", "gif", "jpg", "png", "tif", "webp"])
-def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path: Path, suffix: str) -> None:
+def test_an_image_with_too_many_pixels_is_an_error(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"image.{suffix}"
     Image.new("RGB", (100, 101)).save(path)
     assert decode(str(path), 32, max_pixels=10_100).shape == (32, 32, 3)
@@ -193,8 +196,8 @@ def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path: Path, suffix: str)
         decode(str(path), 32, max_pixels=10_099)
 
 
-def test_a_bomb_is_not_decoded(tmp_path: Path) -> None:
-    """PNG of 60,000 x 60,000 pixels in a file of a few bytes: refused by what its header says."""
+def test_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
+    """A PNG of a few bytes that claims 60,000 x 60,000 pixels."""
     Image.new("1", (8, 8)).save(tmp_path / "bomb.png")
     content = bytearray((tmp_path / "bomb.png").read_bytes())
     content[16:24] = (60_000).to_bytes(4, "big") * 2
@@ -204,8 +207,8 @@ def test_a_bomb_is_not_decoded(tmp_path: Path) -> None:
         decode(str(tmp_path / "bomb.png"), 32)
 
 
-def test_half_a_file_is_no_image(tmp_path: Path) -> None:
-    """Cut at nine places, in every format."""
+def test_a_truncated_file_is_an_error(tmp_path: Path) -> None:
+    """Each format, cut off at nine places."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     for suffix in ("bmp", "gif", "jpg", "png", "tif", "webp"):
         whole = tmp_path / f"whole.{suffix}"
@@ -219,7 +222,7 @@ def test_half_a_file_is_no_image(tmp_path: Path) -> None:
 
 
 def test_a_large_file_gives_the_pixels_of_a_small_one(tmp_path: Path) -> None:
-    """Pillow reads the large file piece by piece; bytes after the end of an image mean nothing."""
+    """Pillow reads the large file piece by piece and ignores the bytes after the end of the image."""
     path = tmp_path / "image.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)).save(path)
     expected = decode(str(path), 32)

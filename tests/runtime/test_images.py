@@ -1,4 +1,4 @@
-"""Decoding: every kind of file gives the pixels that a viewer shows, or an error; fast or not makes no difference."""
+"""Decoding: each file gives the pixels that a viewer shows, or an error; the fast decoders give Pillow's pixels."""
 
 import io
 import sys
@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "GIF": "gif", "TIFF": "tiff"}
 
 
-@pytest.mark.parametrize(("pillow_format", "suffix"), FORMATS.items())
+@pytest.mark.parametrize(("pillow_format", "suffix"), FORMATS.items(), ids=FORMATS)
 def test_every_format_is_decoded(tmp_path: Path, pillow_format: str, suffix: str) -> None:
     pixels = np.full((32, 32, 3), (200, 40, 90), dtype=np.uint8)
     path = tmp_path / f"image.{suffix}"
@@ -26,10 +26,10 @@ def test_every_format_is_decoded(tmp_path: Path, pillow_format: str, suffix: str
     decoded = decode(str(path), 32)
     assert decoded.shape == (32, 32, 3)
     assert decoded.dtype == np.uint8
-    assert np.abs(decoded.astype(int) - pixels).max() <= 8, "lossy formats may be a little off"
+    assert np.abs(decoded.astype(int) - pixels).max() <= 8, "lossy formats change pixels a little"
 
 
-def test_another_format_is_not_even_tried(tmp_path: Path) -> None:
+def test_an_unsupported_format_is_an_error(tmp_path: Path) -> None:
     Image.new("RGB", (32, 32)).save(tmp_path / "image.png", "PPM")
     with pytest.raises(ImageError, match="not an image in a known format"):
         decode(str(tmp_path / "image.png"), 32)
@@ -37,8 +37,10 @@ def test_another_format_is_not_even_tried(tmp_path: Path) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(width=st.integers(1, 90), height=st.integers(1, 90))
-def test_other_sizes_show_the_middle_square(tmp_path_factory: pytest.TempPathFactory, width: int, height: int) -> None:
-    """A grey image whose sides beyond the middle square are white: none of the white may be seen."""
+def test_an_image_of_another_size_is_cropped_to_its_middle_square(
+    tmp_path_factory: pytest.TempPathFactory, width: int, height: int
+) -> None:
+    """The middle square is gray and the rest white; no white may remain."""
     side = min(width, height)
     pixels = np.full((height, width, 3), 255, dtype=np.uint8)
     top, left = (height - side) // 2, (width - side) // 2
@@ -48,8 +50,8 @@ def test_other_sizes_show_the_middle_square(tmp_path_factory: pytest.TempPathFac
     assert (decode(str(path), 32) == 100).all()
 
 
-def test_shrinking_averages_the_pixels(tmp_path: Path) -> None:
-    """A fine checkerboard becomes grey; without antialiasing it would become black, white or stripes."""
+def test_shrinking_is_antialiased(tmp_path: Path) -> None:
+    """A fine checkerboard becomes gray; without antialiasing it would become black, white or striped."""
     board = (np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)
     Image.fromarray(board).save(tmp_path / "board.png")
     decoded = decode(str(tmp_path / "board.png"), 32).astype(int)
@@ -60,15 +62,15 @@ def upright() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
 
 
-def pillow_alone(content: bytes, size: int) -> np.ndarray:
+def decoded_by_pillow(content: bytes, size: int) -> np.ndarray:
     return decode_with_pillow(content, size, ClassifierOptions.background, ClassifierOptions.max_pixels)
 
 
-def plain(content: bytes, size: int = 32) -> np.ndarray | None:
+def decoded_by_fast_decoder(content: bytes, size: int = 32) -> np.ndarray | None:
     return decode_plain(content, ClassifierOptions.max_pixels, jpeg_side_limit=8 * size)
 
 
-def as_file(image: Image.Image, pillow_format: str, **options: object) -> bytes:
+def encode(image: Image.Image, pillow_format: str, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, pillow_format, **options)
     return file.getvalue()
@@ -78,80 +80,84 @@ def as_file(image: Image.Image, pillow_format: str, **options: object) -> bytes:
 @given(
     width=st.integers(1, 80),
     height=st.integers(1, 80),
-    grey=st.booleans(),
+    gray=st.booleans(),
     pillow_format=st.sampled_from(["PNG", "JPEG"]),
     progressive=st.booleans(),
     subsampling=st.integers(0, 2),
     quality=st.integers(1, 100),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_plain_files_give_the_pixels_of_pillow(
-    width: int, height: int, grey: bool, pillow_format: str, seed: int, **options: object
+def test_the_fast_decoders_give_the_pixels_of_pillow(
+    width: int, height: int, gray: bool, pillow_format: str, seed: int, **options: object
 ) -> None:
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).convert("L" if grey else "RGB")
-    content = as_file(picture, pillow_format, **options)
-    fast = plain(content)
-    assert fast is not None, "the common case must be the fast one"
+    picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).convert("L" if gray else "RGB")
+    content = encode(picture, pillow_format, **options)
+    fast = decoded_by_fast_decoder(content)
+    assert fast is not None, "plain files must take the fast path"
     with Image.open(io.BytesIO(content)) as image:
         np.testing.assert_array_equal(fast, np.asarray(image.convert("RGB")))
 
 
-TURNED = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+ROTATED_EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
 
 
 @pytest.mark.parametrize(
     ("mode", "pillow_format", "options"),
     [
-        ("RGBA", "PNG", {}),
-        ("LA", "PNG", {}),
-        ("P", "PNG", {}),
-        ("1", "PNG", {}),
-        ("I;16", "PNG", {}),
-        ("RGB", "PNG", {"transparency": (0, 0, 0)}),
-        ("RGB", "PNG", {"exif": TURNED}),
-        ("RGB", "JPEG", {"exif": TURNED}),
-        ("CMYK", "JPEG", {}),
-        ("RGB", "WEBP", {}),
+        pytest.param("RGBA", "PNG", {}, id="PNG with alpha"),
+        pytest.param("LA", "PNG", {}, id="gray PNG with alpha"),
+        pytest.param("P", "PNG", {}, id="PNG with a palette"),
+        pytest.param("1", "PNG", {}, id="PNG of 1 bit"),
+        pytest.param("I;16", "PNG", {}, id="PNG of 16 bits"),
+        pytest.param("RGB", "PNG", {"transparency": (0, 0, 0)}, id="PNG with a transparent color"),
+        pytest.param("RGB", "PNG", {"exif": ROTATED_EXIF}, id="PNG with EXIF"),
+        pytest.param("RGB", "JPEG", {"exif": ROTATED_EXIF}, id="JPEG with EXIF"),
+        pytest.param("CMYK", "JPEG", {}, id="CMYK JPEG"),
+        pytest.param("RGB", "WEBP", {}, id="WebP"),
     ],
 )
-def test_what_is_not_plain_is_left_to_pillow(mode: str, pillow_format: str, options: dict[str, object]) -> None:
-    assert plain(as_file(Image.new(mode, (32, 32)), pillow_format, **options)) is None
+def test_the_fast_decoders_refuse_files_that_are_not_plain(
+    mode: str, pillow_format: str, options: dict[str, object]
+) -> None:
+    assert decoded_by_fast_decoder(encode(Image.new(mode, (32, 32)), pillow_format, **options)) is None
 
 
-def test_orientation_in_text_is_applied() -> None:
-    """As XMP data, which a PNG file keeps as text."""
+def test_the_orientation_in_xmp_metadata_is_applied() -> None:
+    """A PNG keeps XMP metadata in a text chunk."""
     text = PngInfo()
     text.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
-    content = as_file(upright(), "PNG", pnginfo=text)
-    assert plain(content) is None
-    assert (pillow_alone(content, 32) == np.rot90(np.asarray(upright()), -1)).all()
+    content = encode(upright(), "PNG", pnginfo=text)
+    assert decoded_by_fast_decoder(content) is None
+    assert (decoded_by_pillow(content, 32) == np.rot90(np.asarray(upright()), -1)).all()
 
 
 @settings(max_examples=300)
 @given(data=st.data(), pillow_format=st.sampled_from(["PNG", "JPEG"]))
-def test_a_damaged_file_is_no_picture_without_pillow(data: st.DataObject, pillow_format: str) -> None:
-    """Cut short or with a byte changed: the fast decoders give the pixels of Pillow, or none."""
+def test_the_fast_decoders_give_pillows_pixels_of_a_damaged_file_or_refuse_it(
+    data: st.DataObject, pillow_format: str
+) -> None:
+    """The file is cut off, or one byte is changed."""
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    content = bytearray(as_file(Image.fromarray(pixels), pillow_format))
+    content = bytearray(encode(Image.fromarray(pixels), pillow_format))
     position = data.draw(st.integers(0, len(content) - 1))
     if data.draw(st.booleans()):
         del content[position:]
     else:
         content[position] ^= data.draw(st.integers(1, 255))
-    fast = plain(bytes(content))
+    fast = decoded_by_fast_decoder(bytes(content))
     if fast is not None and fast.shape == (32, 32, 3):
-        np.testing.assert_array_equal(fast, pillow_alone(bytes(content), 32))
+        np.testing.assert_array_equal(fast, decoded_by_pillow(bytes(content), 32))
 
 
-def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(tmp_path: Path) -> None:
-    """Which is nearly the same; with EXIF orientation, too."""
+def test_a_large_jpeg_is_decoded_at_a_reduced_size(tmp_path: Path) -> None:
+    """The pixels differ a little from those of a full decode, also with an EXIF orientation."""
     coarse = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     photo = Image.fromarray(coarse).resize((1600, 1200), Image.Resampling.BICUBIC)
     photo.save(tmp_path / "photo.jpg", quality=95)
-    photo.save(tmp_path / "turned.jpg", quality=95, exif=TURNED)
+    photo.save(tmp_path / "turned.jpg", quality=95, exif=ROTATED_EXIF)
     full = np.asarray(crop_and_resize(Image.open(tmp_path / "photo.jpg"), 32)).astype(int)
-    assert plain((tmp_path / "photo.jpg").read_bytes()) is None
+    assert decoded_by_fast_decoder((tmp_path / "photo.jpg").read_bytes()) is None
     decoded = decode(str(tmp_path / "photo.jpg"), 32)
     assert 0 < np.abs(decoded - full).max() <= 6
     turned = decode(str(tmp_path / "turned.jpg"), 32)
@@ -159,8 +165,8 @@ def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pillow_format", ["JPEG", "PNG"])
-def test_damaged_files_leave_the_interpreter_alone(tmp_path: Path, pillow_format: str) -> None:
-    """A decoder that gives back a reference to None too many for each of them ends the process after some thousands."""
+def test_damaged_files_do_not_leak_references_to_none(tmp_path: Path, pillow_format: str) -> None:
+    """A decoder that releases None once too often per damaged file would crash the process after some thousands."""
     content = io.BytesIO()
     Image.effect_noise((32, 32), 90).convert("RGB").save(content, pillow_format)
     path = tmp_path / "damaged"

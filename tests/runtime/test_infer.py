@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
@@ -18,12 +19,13 @@ import pytest
 import tyro
 from cifar10_runtime import Classifier
 from cifar10_runtime.cli.parser import parser as infer_parser
-from cifar10_runtime.cluster.main import parser as ray_parser
+from cifar10_runtime.cluster.parser import parser as ray_parser
 from cifar10_runtime.engine import models
 from cifar10_runtime.engine.models import bundled
 from cifar10_runtime.images.find import find
 from cifar10_runtime.options import ClassifierOptions, InferOptions, RayOptions
 from cifar10_runtime.results import rows
+from cifar10_runtime.version import NOT_INSTALLED, version_of
 from PIL import Image
 from pyarrow import parquet
 
@@ -366,6 +368,21 @@ def test_background_and_max_pixels_options_reach_the_decoder(model_file: Path, t
     assert result.stdout.count("32 x 32 pixels are more than 1023") == 3
 
 
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_import_no_slow_module(option: str) -> None:
+    result = run("-X", "importtime", CIFAR10_INFER, option)
+    assert result.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "cifar10_runtime.cli.main" in imported
+    assert not imported & {"PIL", "importlib.metadata", "jinja2", "numpy", "onnxruntime"}
+
+
+def test_versions_are_those_of_the_package_metadata() -> None:
+    packages = ["cifar10-zoo", "kornia-rs", "numpy", "onnxruntime", "pillow", "pyarrow", "simplejpeg"]
+    assert {name: version_of(name) for name in packages} == {name: metadata.version(name) for name in packages}
+    assert version_of("no-such-package") == NOT_INSTALLED
+
+
 def test_the_doctor_lists_the_installation_and_finds_conflicting_packages(tmp_path: Path) -> None:
     result = infer("doctor")
     assert result.returncode == 0, result.stdout
@@ -412,7 +429,9 @@ def test_help_and_page_document_every_option(
         for option in action.option_strings:
             if option.startswith("--"):
                 assert f"`{option}" in page or f" {option}" in page, option
-    for part in (*(field.name for field in dataclasses.fields(options)), *rows.columns(2)):
+    names = {action.dest for action in parser()._actions} - {"help", "version"}
+    assert names <= {field.name for field in dataclasses.fields(options)}
+    for part in (*names, *rows.columns(2)):
         assert part.replace("_", "-") in page or part in page
 
 

@@ -1,4 +1,4 @@
-"""cifar10-infer-ray: rows of the images in folders, tar shards and Parquet files, whatever happens to its workers."""
+"""cifar10-infer-ray: the rows of images in folders, tar shards and Parquet files, also when workers are killed."""
 
 import io
 import json
@@ -38,7 +38,7 @@ def paths_of(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """images/, tar/ and parquet/ with the same 100 images, one of them corrupt, and what cifar10-infer says of them."""
+    """images/, tar/ and parquet/ with the same 100 images, one of them corrupt; cli.parquet has their rows."""
     place = tmp_path_factory.mktemp("ray")
     files = ray_sources.write_images(place / "images", 100)
     ray_sources.write_tars(place / "tar", files, PARTITION)
@@ -47,7 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_every_source_gives_the_rows_of_the_command_also_when_resumed(place: Path) -> None:
+def test_every_source_gives_the_rows_of_cifar10_infer_also_when_resumed(place: Path) -> None:
     expected = ray_sources.rows_of(place / "cli.parquet")
     words = ("images", place.as_uri() + "/images", "tar", "parquet/*.parquet", "--partition-size", PARTITION)
     result = on_ray(*words, "--output", "out", cwd=place)
@@ -75,8 +75,8 @@ def test_every_source_gives_the_rows_of_the_command_also_when_resumed(place: Pat
     assert_fails_cleanly(result, 2, "--output out", "other options")
 
 
-def test_a_worker_that_is_killed_loses_nothing(place: Path, tmp_path: Path) -> None:
-    """Killed as soon as one partition of thirty is there."""
+def test_no_row_is_lost_when_a_worker_is_killed(place: Path, tmp_path: Path) -> None:
+    """One worker is killed as soon as the first of thirty parts exists."""
     files = sorted((place / "images").rglob("*.png"))
     for number in range(30):
         for path in files:
@@ -133,7 +133,7 @@ def test_wrong_use_is_an_error_before_ray_starts(
 
 
 @pytest.mark.parametrize("package", ["ray", "fsspec", "pyarrow"])
-def test_what_is_not_installed_is_named(place: Path, package: str) -> None:
+def test_a_missing_package_is_named_with_the_extra_that_installs_it(place: Path, package: str) -> None:
     code = f"import sys; sys.modules[{package!r}] = None; from cifar10_runtime.cluster.main import main; main()"
     words: list[str | Path] = [sys.executable, "-c", code, place / "images", "--output", place / "none"]
     result = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -151,15 +151,15 @@ def read(path: Path, column: str = "image") -> list[sources.Content]:
     return list(sources.contents(partition, column))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_cluster_without_gpus_is_an_error_and_leaves_the_folder_free(place: Path, tmp_path: Path) -> None:
     words = (place / "images", "--output", tmp_path / "out")
     assert_fails_cleanly(on_ray(*words, "--device", "cuda"), 1, "--device cuda", "no GPU")
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_signal_stops_it_and_it_resumes(place: Path, tmp_path: Path) -> None:
-    """Once the first part is there; the results are at a URL, in the folder of the images."""
+def test_resume_continues_a_job_that_a_signal_stopped(place: Path, tmp_path: Path) -> None:
+    """The signal comes once the first part exists; the results are at a URL below the images."""
     for number in range(40):
         for path in (place / "images").rglob("*.png"):
             copy = tmp_path / f"{number:02d}" / path.relative_to(place / "images")
@@ -174,7 +174,7 @@ def test_a_signal_stops_it_and_it_resumes(place: Path, tmp_path: Path) -> None:
         _, errors = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in errors
-    assert "***" not in errors, "Ray's own handler tells of all threads"
+    assert "***" not in errors, "Ray's own handler would print all threads"
     there = len(list(tmp_path.glob("out/part-*")))
     assert there < 40
     result = on_ray(*words, "--resume")
@@ -185,9 +185,10 @@ def test_a_signal_stops_it_and_it_resumes(place: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["a header", "no header", "cut off in a member", "cut off between members", "two", "not a tar"]
+    "damage",
+    ["damaged header", "zeroed header", "cut off in a member", "cut off between members", "two archives", "not a tar"],
 )
-def test_what_is_missing_of_a_damaged_tar_file_is_an_error(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_tar_file_gives_its_readable_members_and_an_error(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as tar:
         for number in range(3):
@@ -197,21 +198,21 @@ def test_what_is_missing_of_a_damaged_tar_file_is_an_error(tmp_path: Path, damag
     content = bytearray(path.read_bytes())
     member_size = 512 + 1024
     match damage:
-        case "a header":
+        case "damaged header":
             content[member_size + 3] ^= 0x55
-        case "no header":
+        case "zeroed header":
             content[member_size : member_size + 512] = bytes(512)
         case "cut off in a member":
             del content[member_size + 600 :]
         case "cut off between members":
             del content[member_size:]
-        case "two":
+        case "two archives":
             content *= 2
         case _:
             content[:] = b"no tar" * 1000
     path.write_bytes(content)
     found = read(path)
-    assert len(found) == {"not a tar": 1, "two": 4}.get(damage, 2)
+    assert len(found) == {"not a tar": 1, "two archives": 4}.get(damage, 2)
     *images, failure = found
     assert isinstance(failure, Prediction)
     assert failure.path == str(path)
@@ -219,7 +220,7 @@ def test_what_is_missing_of_a_damaged_tar_file_is_an_error(tmp_path: Path, damag
     assert all(isinstance(image, tuple) and isinstance(image[1], bytes) for image in images)
 
 
-def test_members_that_are_no_images_are_left_out_and_links_errors(tmp_path: Path) -> None:
+def test_tar_members_that_are_not_images_are_skipped_and_links_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "a.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
         for name in ("a/", "a/1.cls", "a/1.PNG", "a/._1.png", "link.png"):
@@ -234,7 +235,7 @@ def test_members_that_are_no_images_are_left_out_and_links_errors(tmp_path: Path
     assert failure == Prediction(f"{path}/link.png", (), "not a regular file")
 
 
-def test_the_checksum_of_gzip_is_compared(tmp_path: Path) -> None:
+def test_a_wrong_gzip_checksum_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.tgz"
     with tarfile.open(path, "w:gz") as tar:
         member = tarfile.TarInfo("1.png")
@@ -249,15 +250,15 @@ def test_the_checksum_of_gzip_is_compared(tmp_path: Path) -> None:
     assert "CRC check failed" in failure.error
 
 
-def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_named_pipe_is_an_error_and_does_not_block(tmp_path: Path) -> None:
     for name in ("a.tar", "a.parquet"):
         os.mkfifo(tmp_path / name)
         assert read(tmp_path / name) == [Prediction(str(tmp_path / name), (), "not a regular file")]
 
 
-@pytest.mark.parametrize("folder", ["d::e", "we[ird]", ".hidden"])
-def test_names_mean_nothing_but_themselves(tmp_path: Path, folder: str) -> None:
-    """To fsspec "::" is a chain, and brackets are patterns."""
+@pytest.mark.parametrize("folder", ["d::e", "we[ird]", ".hidden"], ids=["colons", "brackets", "hidden"])
+def test_special_characters_in_names_are_taken_literally(tmp_path: Path, folder: str) -> None:
+    """In fsspec, "::" chains file systems, and brackets are patterns."""
     (tmp_path / folder).mkdir()
     with tarfile.open(tmp_path / folder / "a.tar", "w"):
         pass
@@ -272,7 +273,7 @@ def test_names_mean_nothing_but_themselves(tmp_path: Path, folder: str) -> None:
         assert list(sources.partitions([f"{url}/*.png"], 10, "/out")) == [images]
 
 
-def test_results_are_not_taken_for_images(tmp_path: Path) -> None:
+def test_parts_of_the_output_folder_are_not_input(tmp_path: Path) -> None:
     for name in ("a.png", "out/part-000000.parquet", "out/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -290,7 +291,7 @@ def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
     assert failure.error
 
 
-def test_urls_are_listed_like_folders(tmp_path: Path) -> None:
+def test_a_url_prefix_gives_the_files_that_a_folder_gives(tmp_path: Path) -> None:
     for name in ("b.png", "a/c.JPG", ".hidden.png", ".hidden/d.png", "a/e.txt", "f.tar"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
@@ -307,9 +308,9 @@ def test_urls_are_listed_like_folders(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def s3(place: Path) -> Iterator[Any]:
-    """A server of S3 on this machine with the same images in bucket/data."""
+    """An S3 server on this machine, with the images of ``place`` in bucket/data."""
     s3fs = pytest.importorskip("s3fs", reason="needs s3fs: pip install s3fs")
-    pytest.importorskip("moto.server", reason="needs a server of S3: pip install 'moto[server]'")
+    pytest.importorskip("moto.server", reason="needs an S3 server: pip install 'moto[server]'")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -334,8 +335,8 @@ def s3(place: Path) -> Iterator[Any]:
         server.kill()
 
 
-def test_buckets(place: Path, s3: Any) -> None:
-    """Images from a prefix, shards and Parquet files of a bucket; results into it, also when resumed."""
+def test_a_bucket_serves_images_and_takes_results(place: Path, s3: Any) -> None:
+    """Images below a prefix, tar shards and Parquet files; results go into the same bucket, also when resumed."""
     words = (
         "s3://bucket/data/images",
         "s3://bucket/data/tar",

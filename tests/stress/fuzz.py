@@ -1,11 +1,11 @@
-"""Damage images, models, data sets and checkpoints at random: each must be refused cleanly, or taken for what it is.
+"""Damage images, models, data sets and checkpoints at random; each must be refused cleanly or read correctly.
 
     python tests/stress/fuzz.py --seed 0 --images 10000 --models 1000 --files 1000
     python tests/stress/fuzz.py --seed 0 --only images 4711 --folder kept
 
-A case is a pure function of kind, seed and number. Cases run in a process of their own; another one outlives crashes
-and hangs. Exit status 1 after anything that must not happen: an exception that is not documented, a crash, more than
-5 s or 1 GiB for a case, a word of a library on stdout or stderr.
+A case is a pure function of kind, seed and number. Cases run in a subprocess, which is replaced after a crash or hang.
+Exit status 1 reports a fault: an undocumented exception, a crash, more than 5 s or 1 GiB for a case, or output of a
+library on stdout or stderr.
 """
 
 import argparse
@@ -47,7 +47,7 @@ EXTREMES = sorted({(1 << bits) + more for bits in (0, 7, 8, 15, 16, 31, 32, 63) 
 
 
 def mutate(content: bytes, other: bytes, random: Random) -> bytes:
-    """``content`` with one to four things wrong, mostly near its beginning; it may begin like ``other``."""
+    """Return ``content`` with one to four faults, mostly near its beginning; it may begin like ``other``."""
     data = bytearray(content)
     for _ in range(random.choice((1, 1, 2, 4))):
         at = random.randrange(max(1, min(len(data), random.choice((64, 1024, len(data))))))
@@ -73,7 +73,7 @@ def mutate(content: bytes, other: bytes, random: Random) -> bytes:
 
 
 class Images:
-    """Damaged images, classified in batches."""
+    """The kind ``images``: damaged image files, classified in batches."""
 
     together = 32
 
@@ -82,13 +82,13 @@ class Images:
         self.classifier = Classifier("int8", device="cpu")
 
     def write(self, path: Path, random: Random) -> Path:
-        """Write a damaged image."""
+        """Write a damaged image to ``path``, and return ``path``."""
         content = mutate(random.choice(self.seeds), random.choice(self.seeds), random)
         path.write_bytes(with_checksums(content) if b"PNG" in content[:4] and random.random() < 0.7 else content)
         return path
 
     def check(self, *cases: Random) -> int:
-        """Raise AssertionError unless each file gives its row, in order; returns how many were accepted."""
+        """Check that each file gives its prediction, in order; return how many files were accepted."""
         paths = [self.write(self.folder / str(index), random) for index, random in enumerate(cases)]
         rows = list(self.classifier.classify(paths, batch_size=8))
         assert [row.path for row in rows] == list(map(str, paths))
@@ -100,7 +100,7 @@ class Images:
 
 
 class Models:
-    """Damaged models, opened and run on three images: half of them damaged bytes, half valid protobuf."""
+    """The kind ``models``: damaged models, run on three images; half have damaged bytes, half are valid protobuf."""
 
     together = 1
 
@@ -108,10 +108,10 @@ class Models:
         self.path = folder / "model.onnx"
         self.seeds = [(MODELS / name).read_bytes() for name in ("int8.onnx", "fp16.onnx")]
         self.operators = sorted({schema.name for schema in onnx.defs.get_all_schemas()})
-        Classifier("int8", device="cpu").close()  # memory that any model takes
+        Classifier("int8", device="cpu").close()  # so that the memory of any model counts as memory at the start
 
     def check(self, random: Random) -> int:
-        """Let any exception out but the documented ones, in one line; returns whether the model was accepted."""
+        """Let any undocumented exception through; return 1 if the model was accepted, else 0."""
         content = random.choice(self.seeds)
         damage = mutate(content, self.seeds[0], random) if random.random() < 0.5 else self.rewire(content, random)
         self.path.write_bytes(damage)
@@ -123,7 +123,7 @@ class Models:
         return 1
 
     def rewire(self, content: bytes, random: Random) -> bytes:
-        """The model with some fields taken away, doubled, or with a value that is unlikely to fit."""
+        """Return the model with some fields removed, doubled or set to a value that is unlikely to fit."""
         model = onnx.ModelProto.FromString(content)
         for _ in range(random.choice((1, 1, 2, 4))):
             message, descriptor = random.choice(list(set_fields(model)))
@@ -142,7 +142,7 @@ class Models:
         return bytes(model.SerializeToString())
 
     def unlikely(self, value: Any, descriptor: Any, model: onnx.ModelProto, random: Random) -> Any:
-        """Another value of the same type."""
+        """Return a value of the same type that is unlikely to fit."""
         if descriptor.enum_type:
             return random.choice(descriptor.enum_type.values).number
         if isinstance(value, int):
@@ -160,7 +160,7 @@ class Models:
 
 
 def set_fields(message: Any) -> Iterator[tuple[Any, Any]]:
-    """Every field that is set in a protobuf message and in those in it, each with the message that it belongs to."""
+    """Yield each field that is set in a protobuf message or its submessages, after the message that has it."""
     for descriptor, value in message.ListFields():
         yield message, descriptor
         if descriptor.message_type:
@@ -169,13 +169,13 @@ def set_fields(message: Any) -> Iterator[tuple[Any, Any]]:
 
 
 class Files:
-    """Damaged batches, class names and checkpoints, and checkpoints whose checksum is right but nothing else."""
+    """The kind ``files``: damaged data files, class names and checkpoints, some with a correct checksum."""
 
     together = 1
 
     def __init__(self, folder: Path) -> None:
-        folder = Path(tempfile.mkdtemp(dir=folder))  # files that a process before this one left may be damaged
-        dataset.RECORDS_PER_FILE = 200  # as good as 10,000
+        folder = Path(tempfile.mkdtemp(dir=folder))  # an earlier process may have left damaged files
+        dataset.RECORDS_PER_FILE = 200  # 10,000 records would prove no more
         self.data, self.folder, recipe = folder / "data", folder / "train", Hyperparameters(batch_size=8)
         options = train.Options(data_dir=self.data, train_dir=self.folder, max_steps=2, hyperparameters=recipe)
         synthetic.write(self.data)
@@ -185,7 +185,7 @@ class Files:
         self.content = self.trained.path.read_bytes()
 
     def check(self, random: Random) -> int:
-        """Let any exception out but the documented ones, in one line; returns whether the file was accepted."""
+        """Let any undocumented exception through; return 1 if the file was accepted, else 0."""
         try:
             random.choice((self.batch, self.batch, self.classes, self.damaged, self.damaged, self.signed))(random)
         except ZooError as error:
@@ -193,7 +193,7 @@ class Files:
         return 1
 
     def batch(self, random: Random) -> None:
-        """Batches: what is loaded is what is in the file."""
+        """A data file: the data that is loaded is the content of the file."""
         path = self.data / dataset.FOLDER / random.choice(dataset.FILES["train"])
         with replaced(path, mutate(path.read_bytes(), bytes(range(256)), random)) as content:
             data = dataset.load(self.data, "train")
@@ -203,7 +203,7 @@ class Files:
         assert data.labels.max() <= 9
 
     def classes(self, random: Random) -> None:
-        """batches.meta.txt: ten names, or an error."""
+        """batches.meta.txt: it gives ten names, or an error."""
         path = self.data / dataset.FOLDER / dataset.META_FILE
         with replaced(path, mutate(path.read_bytes(), "\ufeff\u2028\x85".encode(), random)):
             data = dataset.load(self.data, "test")
@@ -211,7 +211,7 @@ class Files:
         self.trained.require_classes_of(data)
 
     def damaged(self, random: Random) -> None:
-        """A checkpoint: if it can be read at all, then it says the same."""
+        """A checkpoint: if it can be read, it has the values of the undamaged one."""
         size = 8 + int.from_bytes(self.content[:8], "little")
         header, rest = self.content[:size], self.content[size:]
         damaged_header, damaged_file = mutate(header, rest, random), mutate(self.content, rest, random)
@@ -224,7 +224,7 @@ class Files:
         assert all(tensor.equal(self.trained.tensors[name]) for name, tensor in read.tensors.items())
 
     def signed(self, random: Random) -> None:
-        """A checkpoint that some other program made."""
+        """A checkpoint that another program wrote, with a correct checksum."""
         with safetensors.safe_open(self.trained.path, framework="pt") as file:
             metadata = dict(file.metadata())
         del metadata["sha256"]
@@ -246,7 +246,7 @@ class Files:
             self.evaluate()
 
     def evaluate(self) -> None:
-        """What the command does; it says one thing on stderr."""
+        """Run the evaluate command; it may print one line on stderr."""
         options = evaluate.Options(data_dir=self.data, checkpoint_dir=self.folder, run_once=True, device="cpu")
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as said:
             try:
@@ -256,14 +256,14 @@ class Files:
 
 
 def require_one_line(error: Exception) -> int:
-    """Raise AssertionError if a command could not print it as it should; returns 0, for refused."""
+    """Check that a command can print the error as one line; return 0, which means refused."""
     assert "\n" not in str(error), error
     return 0
 
 
 @contextmanager
 def replaced(path: Path, content: bytes) -> Iterator[bytes]:
-    """The file with other content, for a while."""
+    """While the block runs, the file has ``content``."""
     before = path.read_bytes()
     path.write_bytes(content)
     try:
@@ -277,28 +277,28 @@ KINDS: dict[str, type[Images] | type[Models] | type[Files]] = {"images": Images,
 
 @dataclass
 class Tally:
-    """What became of cases; seconds and memory of the worst, or of those that ran together with it."""
+    """The results of cases; seconds and memory are those of the worst group of cases that ran together."""
 
     cases: int = 0
     accepted: int = 0
     seconds: float = 0
     memory: int = 0
-    """Bytes beyond those of the start."""
+    """Bytes above the memory at the start."""
     faults: list[str] = field(default_factory=list)
 
     def add(self, other: "Tally") -> None:
-        """Count those of another as well."""
+        """Add another tally."""
         self.cases, self.accepted = self.cases + other.cases, self.accepted + other.accepted
         self.seconds, self.memory = max(self.seconds, other.seconds), max(self.memory, other.memory)
         self.faults += other.faults
 
 
 def work(kind: str, seed: int, folder: Path, connection: Connection) -> None:
-    """Run the cases whose numbers come in, for ever."""
+    """Run the cases whose numbers arrive at ``connection``, forever."""
     console = os.open(folder / "console", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
-    for descriptor in (1, 2):  # native libraries know no other stdout and stderr
+    for descriptor in (1, 2):  # native libraries bypass sys.stdout and sys.stderr
         os.dup2(console, descriptor)
-    resource.setrlimit(resource.RLIMIT_AS, (8 * MEMORY, 8 * MEMORY))  # the machine shall survive as well
+    resource.setrlimit(resource.RLIMIT_AS, (8 * MEMORY, 8 * MEMORY))  # protects the machine
     warnings.filterwarnings("ignore", module="PIL")  # as cifar10-infer does
     torch.set_num_threads(1)
     subject = KINDS[kind](folder)
@@ -322,7 +322,7 @@ def work(kind: str, seed: int, folder: Path, connection: Connection) -> None:
 
 
 def memory_peak() -> int:
-    """The most bytes in memory since the last call; getrusage would count those of the parent as well."""
+    """Return the peak of resident bytes since the last call; getrusage would count the parent's memory, too."""
     match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert match
     Path("/proc/self/clear_refs").write_text("5")
@@ -330,19 +330,19 @@ def memory_peak() -> int:
 
 
 class Worker:
-    """A process that runs cases, replaced by another one when it crashes or hangs."""
+    """A process that runs cases, and is replaced when it crashes or hangs."""
 
     def __init__(self, kind: str, seed: int, folder: Path) -> None:
         self.arguments = kind, seed, folder
         self.start()
 
     def start(self) -> None:
-        """Start the process, and wait until it is ready."""
+        """Start the process and wait until it is ready."""
         self.connection, theirs = multiprocessing.Pipe()
         spawn = multiprocessing.get_context("spawn")
         self.process = spawn.Process(target=work, args=(*self.arguments, theirs), daemon=True)
         self.process.start()
-        theirs.close()  # or its end would not show
+        theirs.close()  # otherwise the end of the process would not close the connection
         if fault := self.receive(Tally(), STARTUP_SECONDS).faults:
             raise RuntimeError(f"{fault}: {(self.arguments[2] / 'console').read_text()}")
 
@@ -353,7 +353,7 @@ class Worker:
         self.connection.close()
 
     def receive(self, expected: Tally, seconds: float) -> Tally:
-        """What the process says, or what is to be said of it."""
+        """Return the tally that the process sends, or ``expected`` with a fault if it sends none in time."""
         try:
             if self.connection.poll(seconds):
                 said: Tally = self.connection.recv()
@@ -366,7 +366,7 @@ class Worker:
         return expected
 
     def run(self, numbers: Sequence[int]) -> Tally:
-        """What becomes of some cases; where there is a fault among several, each runs again, alone."""
+        """Run cases and return their tally; after a fault among several cases, run each of them again alone."""
         self.connection.send(numbers)
         tally = self.receive(Tally(len(numbers)), 2 * SECONDS)
         if not tally.faults:
@@ -385,7 +385,7 @@ class Worker:
 
 
 def fuzz(kind: str, numbers: Sequence[int], seed: int, folder: Path) -> Tally:
-    """Run the cases of these numbers, with their files in ``folder``; prints what must not happen."""
+    """Run the cases with these numbers, with their files in ``folder``, and return their tally."""
     worker, together, total = Worker(kind, seed, folder), KINDS[kind].together, Tally()
     for start in range(0, len(numbers), together):
         total.add(worker.run(numbers[start : start + together]))
@@ -394,13 +394,13 @@ def fuzz(kind: str, numbers: Sequence[int], seed: int, folder: Path) -> Tally:
 
 
 def main() -> int:
-    """Run what the command line asks for, and print what became of it; returns the exit status."""
+    """Run the cases of the command line, print their results and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     for kind, count in (("images", 10_000), ("models", 1000), ("files", 1000)):
         parser.add_argument(f"--{kind}", type=int, default=count, help=f"cases of {kind} (default: {count:,})")
-    parser.add_argument("--only", nargs="+", metavar=("KIND", "NUMBER"), help="run these cases alone, together")
-    parser.add_argument("--folder", type=Path, help="where to write files, and leave those of the last cases")
+    parser.add_argument("--only", nargs="+", metavar=("KIND", "NUMBER"), help="run only these cases, together")
+    parser.add_argument("--folder", type=Path, help="folder for the damaged files; the last ones stay there")
     options = parser.parse_args()
     chosen: dict[str, Sequence[int]] = {kind: range(getattr(options, kind)) for kind in KINDS}
     if options.only:

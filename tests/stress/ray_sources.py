@@ -1,8 +1,8 @@
-"""20,000 images from folders, tar shards and Parquet through Ray, a worker killed on the way, against cifar10-infer.
+"""Compare the rows of cifar10-infer-ray, one of whose workers is killed, with those of cifar10-infer.
 
 python tests/stress/ray_sources.py [--images 20000]
 
-In each source one image is corrupt. Ends with status 1 where a row differs.
+The same images come from folders, tar shards and Parquet files; one of them is corrupt. Exit status 1: a row differs.
 """
 
 import argparse
@@ -31,7 +31,7 @@ Rows = list[tuple[object, ...]]
 
 
 def write_images(folder: Path, count: int) -> list[Path]:
-    """PNG files in class folders, one of them corrupt; in the order in which cifar10-infer takes them."""
+    """Write PNG files in class folders, one of them corrupt; return them in the order of cifar10-infer."""
     data = folder.parent / "data"
     synthetic.write(data)
     split = dataset.load(data, "test")
@@ -39,19 +39,19 @@ def write_images(folder: Path, count: int) -> list[Path]:
     some = Dataset(split.name, split.classes, split.images[:written], split.labels[:written])
     image_folders.write(some, folder)
     files = sorted(folder.rglob("*.png"))
-    for number in range(count - written):  # as often as it takes
+    for number in range(count - written):  # hard links, until there are enough
         original = files[number % written]
         os.link(original, original.with_name(f"{number:06d}-{original.name}"))
     files = sorted(folder.rglob("*.png"))
     corrupt = files[len(files) // 3]
     content = corrupt.read_bytes()
-    corrupt.unlink()  # which may have several names
+    corrupt.unlink()  # a hard link: its other names keep the whole content
     corrupt.write_bytes(content[: len(content) // 2])
     return files
 
 
 def write_tars(folder: Path, files: list[Path], count: int) -> None:
-    """Shards as WebDataset has them: a key, an image, a class."""
+    """Write WebDataset shards of ``count`` images: each has a key, an image and a class."""
     folder.mkdir()
     for number, part in enumerate(parts(files, count)):
         with tarfile.open(folder / f"shard-{number:06d}.tar", "w") as tar:
@@ -63,7 +63,7 @@ def write_tars(folder: Path, files: list[Path], count: int) -> None:
 
 
 def write_parquet(folder: Path, files: list[Path], count: int) -> None:
-    """Half of the files with plain bytes, half with the structs that Hugging Face's datasets have."""
+    """Write Parquet files of ``count`` images: half of them plain bytes, half the structs of Hugging Face datasets."""
     folder.mkdir()
     for number, part in enumerate(parts(files, count)):
         contents = [path.read_bytes() for path in part]
@@ -74,19 +74,19 @@ def write_parquet(folder: Path, files: list[Path], count: int) -> None:
 
 
 def parts(files: list[Path], count: int) -> Iterator[list[Path]]:
-    """``count`` of them at a time."""
+    """Yield the files in groups of ``count``."""
     return (files[start : start + count] for start in range(0, len(files), count))
 
 
 def rows_of(path: Path) -> Rows:
-    """What a Parquet file, or all in a folder one after another, say, without the path."""
+    """Return the rows of a Parquet file, or of all parts in a folder, without the path."""
     names = sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
     found = [row for name in names for row in parquet.read_table(name).to_pylist()]
     return [tuple(value for name, value in row.items() if name != "path") for row in found]
 
 
 def actors(driver: int) -> list[int]:
-    """Process numbers of workers of a command that have a model, by the title that Ray gives them."""
+    """Return the process IDs of a command's workers, which Ray titles with the name of their class."""
     return [
         int(process.name)
         for process in Path("/proc").glob("[0-9]*")
@@ -95,7 +95,7 @@ def actors(driver: int) -> list[int]:
 
 
 def ancestors(process: int) -> Iterator[int]:
-    """The process that started ``process``, and so on."""
+    """Yield the parent of ``process``, its parent, and so on."""
     while process > 1:
         about = read(Path(f"/proc/{process}/stat")).rpartition(b")")[2].split()
         process = int(about[1]) if about else 0
@@ -103,7 +103,7 @@ def ancestors(process: int) -> Iterator[int]:
 
 
 def read(path: Path) -> bytes:
-    """The content of a file in /proc, empty where the process has ended."""
+    """Return the content of a file in /proc; empty if the process has ended."""
     try:
         return path.read_bytes()
     except OSError:
@@ -111,7 +111,7 @@ def read(path: Path) -> bytes:
 
 
 def classify_and_kill(source: str, output: Path, size: int) -> float:
-    """Run the command, kill a worker once a partition is there, and return how long it took."""
+    """Run the command, kill a worker once the first part exists, and return the seconds of the whole run."""
     words: list[str | Path] = [INFER_ON_RAY, source, "--output", output, "--partition-size", str(size)]
     start = time.perf_counter()
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
@@ -129,7 +129,7 @@ def classify_and_kill(source: str, output: Path, size: int) -> float:
 
 
 def main() -> None:
-    """See the module's docstring."""
+    """Run the comparison for each source."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--images", type=int, default=20_000)
     count: int = options.parse_args().images
@@ -146,9 +146,7 @@ def main() -> None:
             output = folder / f"out-{source}"
             seconds = classify_and_kill(str(folder / source), output, count // 20)
             same = rows_of(output) == expected
-            print(
-                f"{source}: {count} images in {seconds:.1f} s, a worker killed, rows {'the same' if same else 'DIFFER'}"
-            )
+            print(f"{source}: {count} images in {seconds:.1f} s, a worker killed, rows {'equal' if same else 'DIFFER'}")
             if not same:
                 sys.exit(1)
     finally:

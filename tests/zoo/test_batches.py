@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.data.batches import TrainingBatches, alternating_flips, batch_indices
+from cifar10_zoo.data.batches import LazyBatch, TrainingBatches, alternating_flips, batch_indices
 from cifar10_zoo.data.cifar10 import Dataset
 from cifar10_zoo.data.transforms import augment, sample_augmentation
 
@@ -79,3 +79,14 @@ def training_batches(recipe: Hyperparameters) -> TrainingBatches:
     """Batches of 40 black images."""
     images = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)
     return TrainingBatches(Dataset("custom", (), images, torch.zeros(40, dtype=torch.int64)), recipe, CPU)
+
+
+def test_a_lazy_batch_is_built_once_on_first_use() -> None:
+    images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    data = Dataset("custom", (), images, torch.arange(40) % 10)
+    batches = TrainingBatches(data, Hyperparameters(batch_size=7), CPU)
+    lazy = LazyBatch(batches, number=3)
+    pixels, labels = batches.batch(3)
+    assert torch.equal(lazy.images, pixels)
+    assert torch.equal(lazy.labels, labels)
+    assert lazy.images is lazy.images

@@ -115,6 +115,16 @@ def test_the_newest_five_and_the_most_accurate_checkpoint_are_kept(state: Traini
     ]
 
 
+def test_a_new_checkpoint_is_kept_although_damaged_ones_have_higher_steps(state: TrainingState, tmp_path: Path) -> None:
+    """A run continues from the newest undamaged checkpoint, and so saves lower steps than the damaged ones."""
+    for step in range(10, 16):
+        (tmp_path / f"model.ckpt-{step}.safetensors").write_bytes(b"damaged")
+    save_checkpoint(state, DATA, tmp_path)
+    assert [path.name for path in checkpoint.find(tmp_path)] == [
+        f"model.ckpt-{step}.safetensors" for step in (2, 11, 12, 13, 14, 15)
+    ]
+
+
 def test_a_damaged_newest_checkpoint_is_reported_and_the_previous_one_is_read(
     state: TrainingState, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -183,8 +183,9 @@ def test_views_10_evaluates_the_average_of_ten_crops_without_recording_it(
 ) -> None:
     write_small_data(synthetic_dir, tmp_path, 40, monkeypatch)
     few = cifar10.load(tmp_path, "test")
-    chosen = evaluate.Options(data_dir=tmp_path, checkpoint_dir=modern_dir, views=10, run_once=True, device="cpu")
-    evaluate.evaluate(chosen)
+    evaluate.evaluate(
+        evaluate.Options(data_dir=tmp_path, checkpoint_dir=modern_dir, views=10, run_once=True, device="cpu")
+    )
     model = checkpoint.read_newest(modern_dir).ema_model()
     with torch.no_grad():
         scores = sum(model(crop).softmax(dim=1) for crop in ten_crop(few.images)) / 10

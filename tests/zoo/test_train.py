@@ -26,6 +26,7 @@ from cifar10_zoo.tracking import history, plots
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.cuda_graph import GraphedStep
 from cifar10_zoo.training.inference import top1_accuracy
+from cifar10_zoo.training.run_control import stop_on_signals
 from cifar10_zoo.training.state import TrainingState
 from tests.helpers.command_line import assert_fails_cleanly, zoo
 from tests.helpers.small_data import write_small_data
@@ -200,6 +201,20 @@ def test_sigterm_saves_the_current_step(synthetic_dir: Path, tmp_path: Path) -> 
     assert process.returncode == 128 + signal.SIGTERM
     logged = [int(line[1]) for line in LINE.finditer(rest)]
     assert newest(tmp_path).step == (logged[-1] if logged else 2) + 1
+
+
+def test_the_first_signal_counts_and_ignored_signals_stay_ignored() -> None:
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals(second_kills=False) as stop:
+            assert stop.signal_number is None
+            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+                signal.raise_signal(number)
+            assert stop.signal_number == signal.SIGTERM
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, previous)
 
 
 def test_a_closed_console_saves_the_current_step(synthetic_dir: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def run(options: InferOptions) -> int:
                 counters.add(prediction)
                 writer.add(prediction)
             writer.commit()
-    except UsageError:  # the run did not begin
+    except UsageError:  # it wrote nothing
         raise
     except BaseException:
         if message := writer.how_to_continue():

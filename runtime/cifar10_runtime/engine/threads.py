@@ -1,24 +1,25 @@
-"""How many processors this process may use, which in a container is rarely what the machine has."""
+"""The number of CPUs that this process may use; in a container, often fewer than the machine has."""
 
 import math
 import os
 from pathlib import Path
 
 ROOT = Path("/")
+"""The folder of /proc and /sys."""
 
 
 def usable_processors(root: Path = ROOT) -> int:
-    """The processors that affinity allows, or fewer where a cgroup allows less of their time; at least 1.
+    """Return the number of CPUs that the affinity mask and the cgroup limits permit, rounded up; at least 1.
 
     Args:
-        root: where /proc and /sys are.
+        root: The folder of /proc and /sys.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(allowed, cgroup_limit(root))))
 
 
 def cgroup_limit(root: Path = ROOT) -> float:
-    """Processors' worth of time that the control groups of this process allow (v2 or v1), infinity for no limit."""
+    """Return the CPUs, maybe a fraction, that this process's cgroups (v1 or v2) permit; infinity means no limit."""
     try:
         groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
     except OSError:
@@ -32,15 +33,15 @@ def cgroup_limit(root: Path = ROOT) -> float:
         else:
             continue
         folder = Path(group.lstrip("/"))
-        for level in (folder, *folder.parents):  # a group is limited by those around it as well
+        for level in (folder, *folder.parents):  # the limits of parent groups hold, too
             limits.append(_limit([root / mount / level / name for name in names]))
     return min(limits)
 
 
 def _limit(files: list[Path]) -> float:
-    """Quota by period, in one file or in two."""
+    """The ratio of quota and period, which are in one file (v2) or in two (v1); infinity if there is no limit."""
     try:
         quota, period = " ".join(file.read_text() for file in files).split()
         return int(quota) / int(period) if int(quota) > 0 else math.inf
-    except (OSError, ValueError):  # no such file, or "max"
+    except (OSError, ValueError):  # the file is missing, or says "max"
         return math.inf

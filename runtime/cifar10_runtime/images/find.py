@@ -1,4 +1,4 @@
-"""Image files: which ones the arguments of a command mean."""
+"""Find the image files that the arguments of a command name."""
 
 import codecs
 import glob
@@ -12,39 +12,41 @@ from typing import cast
 from cifar10_runtime.errors import UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""Files that are taken from folders, in lower or upper case."""
+"""The files that are taken from folders, in lower or upper case."""
 _LONGEST_PATH = 1 << 16
+"""Bytes; a longer entry means that the file is not a list of paths."""
 
 
 def find(paths: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[str]:
-    """The image files that ``paths`` mean, in a stable order; folders are read when it is their turn.
+    """Return the image files that ``paths`` name, in a stable order; each folder is read only when its turn comes.
 
-    A file stands for itself, a folder for the files with a known suffix in it and below, except hidden ones and those
-    behind links to folders; anything else is a glob pattern, ``**`` included. A folder that cannot be read comes
-    itself, so that it is an error like a file that cannot be read.
+    A file names itself. A folder names the files below it that have a known suffix, except hidden files, files in
+    hidden folders and files behind links to folders. Any other path is a glob pattern, which may contain ``**``. A
+    folder that cannot be read is returned like a file, so that it gets a row with an error.
+
+    Args:
+        paths: Files, folders and glob patterns.
+        suffixes: The known suffixes.
 
     Raises:
-        UsageError: a path does not exist or a pattern matches nothing, at once.
+        UsageError: A path does not exist, or a pattern matches nothing; raised before the first file is returned.
     """
-    return chain.from_iterable([_meaning(path, suffixes) for path in paths])
+    return chain.from_iterable([_files_of(path, suffixes) for path in paths])
 
 
 def shard(paths: Iterable[str], number: int, count: int) -> list[str]:
-    """The ``number``-th of ``count`` parts of ``paths``, from 1: one after another they are all of them.
-
-    A part has as many paths as any other, or one less. All paths are in memory meanwhile.
-    """
+    """Return shard ``number``, from 1, of ``count`` contiguous shards of nearly equal size; all paths are in memory."""
     known = list(paths)
     return known[len(known) * (number - 1) // count : len(known) * number // count]
 
 
 def read_path_list(name: str) -> Iterator[str]:
-    """The paths in the file ``name``, or in what comes from stdin for ``-``, as they come.
+    """Return the paths listed in the file ``name``, or on stdin for ``-``; a path is returned as soon as it is read.
 
-    One a line; or each ended by a NUL character, as ``find -print0`` does it. Empty ones are left out.
+    The file has one path per line, or paths that end with NUL characters (``find -print0``). Empty entries are skipped.
 
     Raises:
-        UsageError: the file cannot be read, at once.
+        UsageError: The file cannot be read, or is not such a list.
     """
     if name == "-":
         if sys.stdin is None:
@@ -66,16 +68,16 @@ def _entries(file: BufferedReader, name: str) -> Iterator[str]:
             separator = separator or next((end for end in (b"\0", b"\n") if end in rest), b"")
             if separator:
                 *entries, rest = rest.split(separator)
-                if separator == b"\n":  # or as Windows ends lines; a name that ends so needs NUL
+                if separator == b"\n":  # Windows ends lines with CR LF; a name that ends with CR needs NUL
                     entries = [entry.removesuffix(b"\r") for entry in entries]
                 yield from (os.fsdecode(entry) for entry in entries if entry)
             if len(rest) > _LONGEST_PATH:
-                raise UsageError(f"--files-from {name}: it is no list of paths, one a line or each ended by NUL")
+                raise UsageError(f"--files-from {name} is not a list of paths, one per line or each followed by NUL")
     if rest:
         yield os.fsdecode(rest)
 
 
-def _meaning(path: str, suffixes: tuple[str, ...]) -> Iterable[str]:
+def _files_of(path: str, suffixes: tuple[str, ...]) -> Iterable[str]:
     if os.path.isdir(path):
         return _walk(path, suffixes)
     if os.path.lexists(path):
@@ -86,8 +88,8 @@ def _meaning(path: str, suffixes: tuple[str, ...]) -> Iterable[str]:
         matches = []
     if not matches:
         raise UsageError(f"{path} does not exist and matches no file")
-    meanings = (_meaning(match, suffixes) for match in matches)
-    return dict.fromkeys(chain.from_iterable(meanings))  # a pattern can match a folder and its files
+    found = (_files_of(match, suffixes) for match in matches)
+    return dict.fromkeys(chain.from_iterable(found))  # a pattern can match a folder and its files
 
 
 def _is_wanted(match: str, pattern: str, suffixes: tuple[str, ...]) -> bool:
@@ -98,7 +100,7 @@ def _is_wanted(match: str, pattern: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _has_link(path: str, start: int) -> bool:
-    """Whether a folder of ``path``, or ``path`` as a folder, is a link, of those that end behind ``start``."""
+    """Whether ``path``, or a parent whose path is longer than ``start``, is a link to a folder."""
     while len(path) > start:
         if os.path.islink(path) and os.path.isdir(path):
             return True
@@ -119,5 +121,5 @@ def _walk(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def is_visible(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
-    """Whether a file of that name is taken from a folder."""
+    """Whether a file with this name is taken from a folder: not hidden, with a known suffix."""
     return name.lower().endswith(suffixes) and not name.startswith(".")

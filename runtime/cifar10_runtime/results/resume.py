@@ -1,12 +1,17 @@
-"""What an interrupted run left: which run it was, and the rows that the next run keeps."""
+"""What earlier runs left: the settings of their rows, rows of an interrupted run, rows of a complete result."""
 
 import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from types import TracebackType
 
-from cifar10_runtime.results.rows import StoredFormat, StoredRow
+from cifar10_runtime.errors import UsageError
+from cifar10_runtime.prediction import Prediction
+from cifar10_runtime.results import parquet
+from cifar10_runtime.results.rows import StoredFormat, StoredRow, prediction_of
+from cifar10_runtime.results.target import Target
 
 _ID_DIGITS = 8
 
@@ -51,3 +56,54 @@ def whole_batches(partial: Path, layout: StoredFormat, batch_size: int) -> Itera
             if len(batch) == batch_size:
                 yield batch
                 batch = []
+
+
+class CompleteResult:
+    """Reads a result file that an earlier run completed; it takes no more rows."""
+
+    is_complete = True
+
+    def __init__(self, target: Target, settings: RowSettings) -> None:
+        self._target = target
+        self._layout = target.row_format(settings.top_k)
+
+    def __enter__(self) -> "CompleteResult":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Do nothing."""
+
+    def resume(self) -> Iterator[Prediction]:
+        """Yield the predictions of all rows.
+
+        Raises:
+            UsageError: The file has other columns.
+        """
+        if self._target.is_parquet:
+            yield from map(prediction_of, parquet.rows(self._target.result))
+            return
+        with open(self._target.result, "rb") as file:
+            header = self._layout.header()
+            if file.read(len(header)) != header:
+                raise UsageError(f"--output {self._target.name} has other columns: --overwrite replaces it")
+            for row in self._layout.read(file):
+                yield row.prediction
+
+    def add(self, prediction: Prediction) -> None:
+        """Refuse the row.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(
+            f"--resume: {self._target.name} is complete without {prediction.path}: --overwrite starts again"
+        )
+
+    def commit(self) -> None:
+        """Do nothing: the result is complete."""
+
+    def how_to_continue(self) -> str:
+        """Nothing: the result is complete."""
+        return ""

@@ -11,7 +11,7 @@ from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.results.rows import Format
 
 _BYTES_PER_WRITE: int = getattr(select, "PIPE_BUF", 512)
-"""A pipe takes so many bytes at once or none of them."""
+"""A pipe takes a write of at most this many bytes as a whole or not at all (POSIX)."""
 
 
 @contextmanager

@@ -11,12 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol
 
-from cifar10_runtime.errors import UsageError
 from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.results import parquet
 from cifar10_runtime.results.lock import exclusive_lock
-from cifar10_runtime.results.resume import RowSettings, whole_batches
-from cifar10_runtime.results.rows import prediction_of
+from cifar10_runtime.results.resume import CompleteResult, RowSettings, whole_batches
 from cifar10_runtime.results.stream import RowBuffer, output_errors
 from cifar10_runtime.results.target import Target
 
@@ -72,7 +70,7 @@ def result_writer(name: Path, settings: RowSettings, resume: bool = False, overw
 
 
 class PartialResult:
-    """Writes a partial file and makes a result of it; while it is open, no other process writes the same files."""
+    """Writes a partial file that becomes the result; while it is open, no other process writes the same files."""
 
     is_complete = False
 
@@ -164,54 +162,3 @@ class PartialResult:
     def how_to_continue(self) -> str:
         """Where the rows are, and which options continue the run; empty if there are none."""
         return self._target.how_to_continue()
-
-
-class CompleteResult:
-    """Reads a result file that an earlier run completed; it takes no more rows."""
-
-    is_complete = True
-
-    def __init__(self, target: Target, settings: RowSettings) -> None:
-        self._target = target
-        self._layout = target.row_format(settings.top_k)
-
-    def __enter__(self) -> "CompleteResult":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Do nothing."""
-
-    def resume(self) -> Iterator[Prediction]:
-        """Yield the predictions of all rows.
-
-        Raises:
-            UsageError: The file has other columns.
-        """
-        if self._target.is_parquet:
-            yield from map(prediction_of, parquet.rows(self._target.result))
-            return
-        with open(self._target.result, "rb") as file:
-            header = self._layout.header()
-            if file.read(len(header)) != header:
-                raise UsageError(f"--output {self._target.name} has other columns: --overwrite replaces it")
-            for row in self._layout.read(file):
-                yield row.prediction
-
-    def add(self, prediction: Prediction) -> None:
-        """Refuse the row.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise UsageError(
-            f"--resume: {self._target.name} is complete without {prediction.path}: --overwrite starts again"
-        )
-
-    def commit(self) -> None:
-        """Do nothing: the result is complete."""
-
-    def how_to_continue(self) -> str:
-        """Nothing: the result is complete."""
-        return ""

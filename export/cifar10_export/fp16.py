@@ -1,0 +1,43 @@
+"""The network in float16, for GPUs."""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from cifar10_zoo.network.model import Cifar10Net, LocalResponseNorm
+
+
+class Fp16Net(nn.Module):
+    """``model`` with float16 weights and activations; its input and output stay float32."""
+
+    def __init__(self, model: Cifar10Net) -> None:
+        super().__init__()
+        self.model = deepcopy(model)
+        for name, norm in (("norm1", model.norm1), ("norm2", model.norm2)):
+            setattr(self.model, name, Fp16LocalResponseNorm(norm))
+        self.model.half()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [N, 10] float32 of ``images`` [N, 3, 24, 24] float32, standardized."""
+        logits: Tensor = self.model(images.half())
+        return logits.float()
+
+
+class Fp16LocalResponseNorm(nn.Module):
+    """``norm`` for float16: it scales activations by sqrt(alpha) before it squares them.
+
+    The square of an activation above 256 exceeds the float16 range.
+    """
+
+    def __init__(self, norm: LocalResponseNorm) -> None:
+        super().__init__()
+        self.scale = norm.alpha**0.5
+        self.band = nn.Parameter(norm.band / norm.alpha, requires_grad=False)
+        self.biases = nn.Parameter(norm.biases, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X * d^-0.75 with d = biases + band * (scale * x)^2, for ``x`` [N, channels, H, W] float16."""
+        scaled = x * self.scale
+        d = nn.functional.conv2d(scaled * scaled, self.band, self.biases)
+        return x / torch.sqrt(d * torch.sqrt(d))
