@@ -33,6 +33,6 @@ MODERN = Hyperparameters(
     alternate_flips=True,
     batch_norm=True,
     whiten=True,
-    moving_average_decay=0.999,  # a shorter run needs a shorter average
+    moving_average_decay=0.999,
 )
 """All other hyperparameters have the tutorial's values."""
