@@ -22,7 +22,7 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Pages, options and API reference as HTML; a broken link or an unknown name is an error.
+# Build the site: pages, options and API reference. A broken link or an unknown name is an error.
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 

@@ -42,7 +42,7 @@ OPTIONS = "options.md"
 API = "api/"
 
 _LINK = re.compile(r"\]\(([^)#\s]+)")
-_NAME = re.compile(r"<code>(\w+(?:\.[A-Za-z_]\w*)+)(\(\))?</code>")
+_NAME = re.compile(r"<code>(\w+(?:\.[A-Za-z_]\w*)+)(?:\(\))?</code>")
 _FILE_SUFFIXES = (
     "csv",
     "html",
