@@ -25,6 +25,7 @@ class Run:
     """One run of ``make bench``."""
 
     date: str
+    """ISO date and time in UTC; the first runs have only the date."""
     machine: Machine
     benchmarks: list[Benchmark]
 
@@ -40,7 +41,7 @@ class Run:
 def keep(raw: Path) -> str:
     """Write the results in ``raw``, a file of pytest-benchmark, as the next run of this machine; return its NAME."""
     report = json.loads(raw.read_text(encoding="utf-8"))
-    run = Run(report["datetime"][:10], this_machine(), [_result(benchmark) for benchmark in report["benchmarks"]])
+    run = Run(report["datetime"][:19], this_machine(), [_result(benchmark) for benchmark in report["benchmarks"]])
     name = file_name(run.machine)
     number = len(_paths(name)) + 1
     text = json.dumps(vars(run), indent=1) + "\n"

@@ -184,7 +184,7 @@ def test_report_keeps_a_run_and_updates_the_pages(checkout: Path, tmp_path: Path
     run_copy(checkout, "report.py", raw)
 
     kept = json.loads((results / f"{file_name(machine)}.run2.json").read_text())
-    assert (kept["date"], kept["machine"]) == ("2026-01-02", machine)
+    assert (kept["date"], kept["machine"]) == ("2026-01-02T03:04:05", machine)
     assert kept["benchmarks"][-1] == {
         "group": "cifar10-infer, peak memory",
         "name": "test_memory",
