@@ -72,7 +72,25 @@ def ship(options: Options, models: Mapping[str, ShippedModel] = SHIPPED) -> None
             "because the manifest says how accurate each model is"
         )
     images = load_images(options.data_dir, needs_calibration=True)
-    checkpoints = {"modern": read_newest(options.modern_dir), "tutorial": read_newest(options.tutorial_dir)}
+    folders: dict[RecipeName, Path] = {"modern": options.modern_dir, "tutorial": options.tutorial_dir}
+    checkpoints = {recipe: read_newest(folder) for recipe, folder in folders.items()}
+    export_models(models, checkpoints, images, options.output_dir)
+
+
+def export_models(
+    models: Mapping[str, ShippedModel], checkpoints: Mapping[RecipeName, Checkpoint], images: Images, folder: Path
+) -> None:
+    """Export ``models`` to ``folder``, with their manifest; delete all other models there.
+
+    Args:
+        models: by name.
+        checkpoints: the trained weights of each recipe.
+        images: test images, whose accuracy the manifest names, and calibration images for int8.
+        folder: created if it does not exist.
+
+    Raises:
+        ZooError: the images are of other classes, or a model differs from PyTorch (VerificationError).
+    """
     files: list[ShippedFile] = []
     entries: dict[str, dict[str, Any]] = {}
     for name, model in models.items():
@@ -80,7 +98,7 @@ def ship(options: Options, models: Mapping[str, ShippedModel] = SHIPPED) -> None
         exported = _export(name, model, checkpoint, images)
         entries[name] = _manifest_entry(model, checkpoint, exported)
         files += exported
-    _write(options.output_dir, files, format_manifest(entries))
+    _write(folder, files, format_manifest(entries))
 
 
 def _export(name: str, model: ShippedModel, checkpoint: Checkpoint, images: Images) -> list[ShippedFile]:

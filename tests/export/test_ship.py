@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from cifar10_export import Variant
+from cifar10_export.exporter import Images
 from release.models import MANIFEST, MODELS
-from release.ship import SHIPPED, Options, ShippedModel, ship
+from release.ship import SHIPPED, Options, ShippedModel, export_models, ship
 
 from cifar10_zoo.errors import DatasetError
+from cifar10_zoo.training.checkpoint import Checkpoint
 from tests.helpers.onnx_files import metadata_of
 
 
@@ -26,12 +28,21 @@ def metadata_of_listed_file(folder: Path, file: dict[str, Any]) -> dict[str, str
     return metadata_of(content)
 
 
-def test_ship_writes_models_and_their_manifest_and_deletes_other_models(
+def test_ship_writes_a_manifest_and_deletes_models_that_no_longer_ship(
     train_dir: Path, tmp_path: Path, synthetic_dir: Path
+) -> None:
+    (tmp_path / "old.onnx").touch()
+    ship(Options(train_dir, train_dir, synthetic_dir, tmp_path), {})
+    assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
+    assert read_models(tmp_path) == {}
+
+
+def test_exporting_writes_models_and_their_manifest_and_deletes_other_models(
+    trained: Checkpoint, few_images: Images, tmp_path: Path
 ) -> None:
     small = ShippedModel("modern", (Variant("int8", "direct"), Variant(conv2_algorithm="winograd")))
     (tmp_path / "old.onnx").touch()
-    ship(Options(train_dir, train_dir, synthetic_dir, tmp_path), {"small": small})
+    export_models({"small": small}, {"modern": trained}, few_images, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [MANIFEST, "small-winograd.onnx", "small.onnx"]
     entry = read_models(tmp_path)["small"]
     assert (entry["recipe"], entry["dataset"], entry["step"]) == ("modern", "synthetic", 60)
