@@ -39,17 +39,3 @@ class InferOptions(ClassifierOptions):
     strict: bool = False
     max_failures: int | None = None
     report: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RayOptions(ClassifierOptions):
-    """The command line of cifar10-infer-ray; ``cluster.main`` documents each option."""
-
-    paths: tuple[str, ...]
-    output: str
-    partition_size: int = 10_000
-    """Image files per partition, and so per Parquet file of results."""
-    column: str = "image"
-    """Column of images in Parquet files."""
-    address: str | None = None
-    resume: bool = False

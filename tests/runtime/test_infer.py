@@ -19,11 +19,12 @@ import pytest
 import tyro
 from cifar10_runtime import Classifier
 from cifar10_runtime.cli.parser import parser as infer_parser
+from cifar10_runtime.cluster.options import RayOptions
 from cifar10_runtime.cluster.parser import parser as ray_parser
 from cifar10_runtime.engine import models
 from cifar10_runtime.engine.models import bundled
 from cifar10_runtime.images.find import find
-from cifar10_runtime.options import ClassifierOptions, InferOptions, RayOptions
+from cifar10_runtime.options import ClassifierOptions, InferOptions
 from cifar10_runtime.results import rows
 from cifar10_runtime.version import NOT_INSTALLED, version_of
 from PIL import Image

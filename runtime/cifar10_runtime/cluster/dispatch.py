@@ -10,11 +10,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from cifar10_runtime.cli.signals import on_signals, raise_stopped
+from cifar10_runtime.cluster.options import RayOptions
 from cifar10_runtime.cluster.parts import Counts
 from cifar10_runtime.cluster.sources import Partition
 from cifar10_runtime.cluster.worker import PartitionWorker
 from cifar10_runtime.errors import DeviceError, InferenceError, UsageError
-from cifar10_runtime.options import RayOptions
 from cifar10_runtime.text import one_line
 
 _CONNECT_SECONDS = 10

@@ -15,12 +15,12 @@ from dataclasses import asdict, replace
 from cifar10_runtime.cli.main import EXIT_OK, EXIT_SOME_FAILED, status_of
 from cifar10_runtime.cli.signals import on_signals, raise_stopped, stop_at_once
 from cifar10_runtime.cluster.dispatch import check_address, classify_partitions, connected, import_ray
+from cifar10_runtime.cluster.options import RayOptions
 from cifar10_runtime.cluster.parser import parse
 from cifar10_runtime.cluster.parts import Job, Parts
 from cifar10_runtime.cluster.sources import Partition, check_column, partitions
 from cifar10_runtime.engine.open import open_classifier
 from cifar10_runtime.errors import UsageError
-from cifar10_runtime.options import RayOptions
 from cifar10_runtime.results.tally import Tally
 
 

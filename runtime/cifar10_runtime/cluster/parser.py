@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 
 from cifar10_runtime.cli import parser as cli
+from cifar10_runtime.cluster.options import RayOptions
 from cifar10_runtime.cluster.sources import SUFFIXES
-from cifar10_runtime.options import RayOptions
 from cifar10_runtime.version import version_of
 
 _DESCRIPTION = """\

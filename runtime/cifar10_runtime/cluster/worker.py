@@ -6,11 +6,11 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
+from cifar10_runtime.cluster.options import RayOptions
 from cifar10_runtime.cluster.parts import Counts, Parts
 from cifar10_runtime.cluster.sources import Partition, contents
 from cifar10_runtime.engine.classifier import Classifier
 from cifar10_runtime.errors import InferenceError
-from cifar10_runtime.options import RayOptions
 from cifar10_runtime.results.rows import columns, values
 from cifar10_runtime.results.tally import Tally
 
