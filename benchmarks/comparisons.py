@@ -183,12 +183,12 @@ def number(test: str, measure: str, contestant: str = "") -> Callable[[Run], flo
 
 MEASUREMENTS = (
     Measurement(
-        "fp32 throughput over the direct-convolution roofline (measured GEMM peak)",
+        "fp32 throughput relative to the direct-convolution roofline (measured GEMM peak)",
         number("test_roofline", "fp32_of_peak"),
         "{:.2f}x",
     ),
     Measurement(
-        "int8 throughput over the direct-convolution roofline (measured float32 GEMM peak)",
+        "int8 throughput relative to the direct-convolution roofline (measured float32 GEMM peak)",
         number("test_roofline", "int8_of_peak"),
         "{:.2f}x",
     ),
@@ -202,14 +202,16 @@ MEASUREMENTS = (
     Measurement(
         "`cifar10-infer` with int8: peak memory for 100,000 files", number("test_memory", "peak_mib", "many"), "{} MiB"
     ),
-    Measurement("Peak memory for 100,000 files over 1,000 files", number("test_memory", "ratio"), "{:.2f}x"),
+    Measurement("Peak memory for 100,000 files relative to 1,000 files", number("test_memory", "ratio"), "{:.2f}x"),
     Measurement(
-        "Top-1 predictions that change by reduced decoding, of 1,000 JPEG files of 1024x768",
+        "Top-1 predictions that differ between full-size and reduced-size decoding, of 1,000 JPEG files of 1024x768",
         number("test_reduced_decoding", "different_best_class"),
         "{}",
     ),
     Measurement(
-        "Input pipeline of the training, on its own", number("test_input_pipeline", "images_per_s"), "{:,.0f} images/s"
+        "Training input pipeline without the training step",
+        number("test_input_pipeline", "images_per_s"),
+        "{:,.0f} images/s",
     ),
 )
 """The last table of docs/benchmarks.md."""

@@ -23,7 +23,8 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = RESULTS / "throughput.png"
 EXPLANATION = (
     "Each value is the median of {count} of `make bench`. Each ratio says how many times better this project is than "
-    "the peer, measured with interleaved calls in one run.\n"
+    "the peer; below 1, the peer is better. A ratio is the median of the ratios of the runs; in a run, the calls of "
+    "both are interleaved.\n"
     "The default export is the file that `torch.onnx.export` makes of the network in standard PyTorch."
 )
 
@@ -65,7 +66,8 @@ def conditions(results: list[Run]) -> str:
 def peers_table(comparison: Comparison, results: list[Run]) -> str:
     """Return a heading and a table of all peers, the strongest first."""
     ours = comparison.form.format(comparison.our_value(results))
-    rows = [[f"**this project: {comparison.ours}**", f"**{ours}**", "", ""]]
+    name = "this project" if comparison.ours == "ours" else f"this project: {comparison.ours}"
+    rows = [[f"**{name}**", f"**{ours}**", "", ""]]
     for peer in comparison.peers(results):
         value = comparison.form.format(peer.value)
         low, high = min(peer.ratios), max(peer.ratios)

@@ -4,7 +4,7 @@
 
 Sources: batch normalization (Ioffe and Szegedy 2015), folded into the weights after training; label smoothing (Szegedy
 et al. 2015); whitening filters and alternating flips (Jordan 2024); triangular learning rate (Page 2018, "How to train
-your ResNet"). The values were chosen on 5,000 held-out training images; ARCHITECTURE.md lists the trials.
+your ResNet"). The values were chosen on 5,000 held-out training images; docs/trials.md lists the trials.
 
 Time, in bf16 on CPU cores with AVX-512: 60 minutes for ``--epochs 100`` on one core (1,390 images/s), 85 minutes for
 ``--epochs 250`` on two (2,470 images/s). The default, 51.2 epochs, is 20,000 steps.

@@ -210,7 +210,7 @@ def test_report_keeps_a_run_and_updates_the_pages(checkout: Path, tmp_path: Path
     assert "| default export in ONNX Runtime, float32 | 1,000 images/s | 4.00x | 4.00x to 4.00x |" in page
     assert "| **this project: fp32** | **3.0 s** |" in page
     assert "| plain loop with Pillow, default export, float32 | 20.0 s | 7.50x | 5.00x to 10.00x |" in page
-    assert "| Peak memory for 100,000 files over 1,000 files | 1.01x |" in page
+    assert "| Peak memory for 100,000 files relative to 1,000 files | 1.01x |" in page
     assert "(../benchmarks/results/throughput.png)" in page
 
 
