@@ -44,7 +44,7 @@ def import_ray() -> Any:
     """Return the module ``ray``, with its usage statistics off unless RAY_USAGE_STATS_ENABLED is set.
 
     Raises:
-        UsageError: ray, fsspec or pyarrow is not installed.
+        UsageError: Ray, fsspec or pyarrow is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
