@@ -23,7 +23,7 @@ def cifar10_cnn(pretrained: bool = False) -> Cifar10Net:
     """The network: [N, 3, 24, 24] float32, standardized by ``cifar10_input`` -> logits [N, 10] float32.
 
     Args:
-        pretrained: whether to load the weights of the model ``fp32`` (see MODEL_CARD.md); otherwise the weights are
+        pretrained: Whether to load the weights of the model ``fp32`` (see MODEL_CARD.md); otherwise the weights are
             freshly initialized.
     """
     network = Cifar10Net()

@@ -26,8 +26,8 @@ def label(peer: str, dtype: str = "float32") -> str:
     """Return how the pages name a peer.
 
     Args:
-        peer: its name in the results.
-        dtype: the dtype of a peer whose name does not end with it.
+        peer: Its name in the results.
+        dtype: The dtype of a peer whose name does not end with it.
     """
     known, _, own_dtype = peer.rpartition(", ")
     if own_dtype in DTYPES:
@@ -99,7 +99,7 @@ def measured(test: str, measure: str) -> Callable[[Run], Mapping[str, float]]:
 
 
 def is_float_peer(name: str) -> bool:
-    """Whether a contestant is a peer that computes with our fp32 weights, not with quantized ones."""
+    """Return whether a contestant is a peer that computes with our fp32 weights, not with quantized ones."""
     return name not in OURS and "int8" not in name
 
 

@@ -53,7 +53,7 @@ def this_machine() -> Machine:
 
 
 def _cpu() -> dict[str, str]:
-    """The CPU's name and flags on Linux, otherwise nothing.
+    """Return the CPU's name and flags; empty except on Linux.
 
     The name ends with family and model, because many virtual machines hide the rest of the name.
     """

@@ -56,7 +56,7 @@ def load(options: Options) -> tuple[Images, Labels, tuple[str, ...]]:
     """Return test images [N, 32, 32, 3], their labels [N] and the class names.
 
     Raises:
-        DatasetError: the data set is not CIFAR-10.
+        DatasetError: The data set is not CIFAR-10.
     """
     data = cifar10.load(options.data_dir, "test", options.data_url)
     if data.name != "cifar10":

@@ -9,7 +9,7 @@ def replace_part(page: Path, begin: str, end: str, text: str) -> None:
     """Put ``text`` between the lines ``begin`` and ``end`` of a page.
 
     Raises:
-        ValueError: the page lacks these two lines.
+        ValueError: The page lacks these two lines.
     """
     before, first, rest = page.read_text(encoding="utf-8").partition(f"{begin}\n")
     _, last, after = rest.partition(end)

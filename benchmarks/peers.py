@@ -53,7 +53,7 @@ def plain_step(
 
 @cache
 def plain_graph() -> ServingGraph:
-    """The plain network with the weights of the shipped model fp32, behind its preprocessing."""
+    """Return the plain network with the weights of the shipped model fp32, behind its preprocessing."""
     model = PlainNet()
     shipped = {t.name: t for t in onnx.load(MODELS / "fp32-direct.onnx").graph.initializer}
     weights = {name: shipped[f"network.{name}"] for name in model.state_dict()}
@@ -75,13 +75,13 @@ def export_by_default(path: Path) -> Path:
 
 
 def plain_session(path: Path, provider: str = "CPUExecutionProvider") -> Run:
-    """A model file in ONNX Runtime with its default options."""
+    """Return a model file in ONNX Runtime with its default options."""
     session = onnxruntime.InferenceSession(path, providers=[provider])
     return lambda batch: session.run(["probabilities"], {"images": batch})[0]
 
 
 def torch_eager() -> Run:
-    """The plain network in PyTorch without compilation."""
+    """Return the plain network in PyTorch without compilation."""
     graph = plain_graph()
 
     def run(batch: Batch) -> NDArray[np.float32]:
@@ -92,7 +92,7 @@ def torch_eager() -> Run:
 
 
 def torch_compiled() -> Run:
-    """The plain network through torch.compile, compiled once for all batch sizes."""
+    """Return the plain network through torch.compile, compiled once for all batch sizes."""
     graph = torch.compile(plain_graph(), dynamic=True)
 
     def run(batch: Batch) -> NDArray[np.float32]:
@@ -106,7 +106,7 @@ class OpenVino:
     """A model file in OpenVINO: one stream per CPU, and as many asynchronous requests as there are streams.
 
     Args:
-        path: an ONNX file with the outputs of our models.
+        path: An ONNX file with the outputs of our models.
         dtype: OpenVINO's name of the floating-point type to compute in; by default OpenVINO chooses one, bf16 where
             the CPU has it.
     """

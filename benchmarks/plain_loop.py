@@ -16,7 +16,7 @@ SIZE = 32
 
 
 def image_paths(folder: str) -> list[Path]:
-    """The PNG and JPEG files below ``folder``, sorted."""
+    """Return the PNG and JPEG files below ``folder``, sorted."""
     return sorted(path for path in Path(folder).rglob("*") if path.suffix in (".png", ".jpg"))
 
 

@@ -13,8 +13,8 @@ class Interleaved:
     """Contestants that are interleaved: each is timed once per round, so that noise of the machine reaches all.
 
     Args:
-        contestants: the functions to time, by name. Each runs once before the first round, untimed.
-        calls: timed calls of each contestant per round.
+        contestants: The functions to time, by name. Each runs once before the first round, untimed.
+        calls: Timed calls of each contestant per round.
     """
 
     def __init__(self, contestants: Mapping[str, Callable[[], object]], calls: int = 1) -> None:
@@ -30,7 +30,7 @@ class Interleaved:
             self.seconds[name] += [timed(run) for _ in range(self.calls)]
 
     def medians(self) -> dict[str, float]:
-        """The median seconds of one call of each contestant."""
+        """Return the median seconds of one call of each contestant."""
         return {name: median(times) for name, times in self.seconds.items()}
 
 
@@ -38,7 +38,7 @@ def compare(benchmark: BenchmarkFixture, contestants: Mapping[str, Callable[[], 
     """Time the first contestant with ``benchmark``, interleaved with the others; report images/s and ratios.
 
     Args:
-        images: how many images one call of a contestant processes.
+        images: How many images one call of a contestant processes.
     """
     (name, ours), *others = contestants.items()
     peers = Interleaved(dict(others))
@@ -59,6 +59,6 @@ def timed(function: Callable[[], object]) -> float:
 
 
 def median_seconds(benchmark: BenchmarkFixture) -> float:
-    """The median of the rounds that ``benchmark`` timed."""
+    """Return the median of the rounds that ``benchmark`` timed."""
     assert benchmark.stats is not None, "benchmarks are disabled"
     return float(benchmark.stats.stats.median)

@@ -1,4 +1,4 @@
-"""Train the network; a run continues from the newest checkpoint in its directory.
+"""Train the network, or continue training from the newest checkpoint in --train-dir.
 
     python -m cifar10_zoo.train --max-steps 100000
     torchrun --nproc-per-node=2 -m cifar10_zoo.train
@@ -37,7 +37,9 @@ from cifar10_zoo.training.schedule import last_step
 from cifar10_zoo.training.state import TrainingState
 
 STOP_CHECK_STEPS = 10
-"""Steps after which several ranks agree whether to stop. torchrun kills a rank 30 seconds after a stop signal."""
+"""Number of steps between two checks whether a rank got a stop signal: each check is a collective operation.
+
+torchrun kills a rank 30 seconds after a stop signal, so the checks must be frequent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,7 @@ def train(options: Options) -> TrainingState:
     device = choose_device(options.device)
     data = load(options.data_dir, "train", options.data_url)
     with connect_ranks() as ranks, run_lock(options.train_dir) if ranks.is_main else nullcontext():
-        ranks.barrier()  # the other ranks wait for the lock of rank 0, and end here if rank 0 does not get it
+        ranks.barrier()  # the other ranks wait until rank 0 has the lock, and exit here if rank 0 cannot get it
         state = TrainingState(run_hyperparameters(options, ranks), device)
         with stop_on_signals(second_kills=ranks.world_size == 1) as stop:
             if checkpoint.latest(options.train_dir):
@@ -109,7 +111,7 @@ def take_steps(options: Options, data: Dataset, state: TrainingState, ranks: Ran
     stop_signal = 0
     with RunLogger(options, state, data, end, stop) if ranks.is_main else nullcontext() as logger:
         while state.step < end and not stop_signal:
-            step = state.step  # the tutorial's count: the loss of step 0 is the loss of the initial weights
+            step = state.step  # counted like the tutorial's: the loss of step 0 is the loss of the initial weights
             batch = LazyBatch(batches, number=step * ranks.world_size + ranks.rank)
             if logger:
                 logger.on_step_begin(step, batch)
@@ -125,7 +127,10 @@ def take_steps(options: Options, data: Dataset, state: TrainingState, ranks: Ran
 def step_function(
     state: TrainingState, batches: TrainingBatches, ranks: Ranks, compiled: bool
 ) -> Callable[[LazyBatch], Tensor]:
-    """Return the function that trains ``state`` on a batch and returns the losses, [4] float32."""
+    """Return a function that takes one training step on a batch and returns the losses, [4] float32.
+
+    On one CUDA GPU, the function is a CUDA graph. The names of the losses are ``loss.LOSS_NAMES``.
+    """
     if compiled:
         state.network = torch.compile(state.network)  # type: ignore[assignment]
     state.network = ranks.replicate(state.network)
@@ -136,7 +141,7 @@ def step_function(
 
 
 def run_hyperparameters(options: Options, ranks: Ranks) -> Hyperparameters:
-    """Return the hyperparameters of the run, which also name the number of ranks."""
+    """Return the hyperparameters of ``options``, with the number of ranks and the effect of --use-fp16."""
     precision = "fp16" if options.use_fp16 else options.hyperparameters.precision
     return replace(options.hyperparameters, num_gpus=ranks.world_size, precision=precision)
 
@@ -144,7 +149,7 @@ def run_hyperparameters(options: Options, ranks: Ranks) -> Hyperparameters:
 def require_same_run(saved: Checkpoint, data: Dataset, hyperparameters: Hyperparameters) -> None:
     """Raise CheckpointError unless ``saved`` was trained on the same data set with the same hyperparameters."""
     saved.require_classes_of(data)
-    advice = f"continue with the same, or name another --train-dir than {saved.path.parent}"
+    advice = f"continue with the same values, or choose another --train-dir than {saved.path.parent}"
     was, now = asdict(saved.hyperparameters), asdict(hyperparameters)
     if (ranks := was.pop("num_gpus")) != now["num_gpus"]:
         raise CheckpointError(f"{saved.path} was trained by {ranks} processes, not {now['num_gpus']}: {advice}")
@@ -159,7 +164,7 @@ def require_same_step(state: TrainingState, ranks: Ranks, train_dir: Path) -> No
 
 
 def print_devices(batches: TrainingBatches, state: TrainingState) -> None:
-    """Print dtype, shape and device of the data set and of each tensor of the state, as the tutorial's flag does."""
+    """Print dtype, shape and device of the data set and of each tensor of the state: ``--log-device-placement``."""
     for name, tensor in ({"images": batches.images, "labels": batches.labels} | state.tensors()).items():
         print(f"{name}: {tensor.dtype} {list(tensor.shape)} on {tensor.device}", file=sys.stderr)
 

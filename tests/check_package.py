@@ -32,7 +32,7 @@ def check_contents(wheel: Path, sdist: Path) -> None:
     """Check that the sdist holds the checkout, and the wheel its three packages and the license.
 
     Raises:
-        Failure: a file is missing or should not be there.
+        Failure: A file is missing or should not be there.
     """
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -75,10 +75,10 @@ class User:
         """Run a command of the environment in the folder.
 
         Args:
-            says: a regular expression that the output must match.
+            says: A regular expression that the output must match.
 
         Raises:
-            Failure: the command fails, or its output does not match ``says``.
+            Failure: The command fails, or its output does not match ``says``.
         """
         program, *rest = [*command.split(), *map(str, words)]
         print("$", program, *rest, flush=True)
@@ -104,7 +104,7 @@ def check_use(wheel: Path, folder: Path) -> None:
     """Run the commands of the README with the installed wheel only.
 
     Raises:
-        Failure: a command fails, or its output is not as expected.
+        Failure: A command fails, or its output is not as expected.
     """
     venv.create(folder / "venv", with_pip=True)
     (folder / "images").mkdir()

@@ -1,4 +1,4 @@
-"""Training batches. Batch k is a pure function of the seed and k, so resuming needs no saved generator state.
+"""Training batches. Seed and number determine a batch, so a checkpoint needs no state of a random generator.
 
 Source: ``distorted_inputs()`` of ``cifar10_input.py``.
 """
@@ -22,16 +22,16 @@ class BatchSample:
     """The random choices of one batch of N images."""
 
     index: Tensor
-    """[N] int64: which images of the data set."""
+    """[N] int64, positions of the images in the data set."""
     augmentation: Augmentation
-    """How each image is augmented."""
+    """The random parameters of the augmentation."""
 
     def to(self, device: torch.device) -> "BatchSample":
         """Return the same choices on ``device``."""
         return BatchSample(to_device(self.index, device), self.augmentation.to(device))
 
     def tensors(self) -> list[Tensor]:
-        """Return the index and the fields of the augmentation."""
+        """Return all tensors: ``index``, then the fields of ``augmentation``."""
         return [self.index, *self.augmentation.tensors()]
 
 
@@ -74,7 +74,7 @@ class TrainingBatches:
 class LazyBatch:
     """Batch ``number`` of ``batches``, built once, on first use.
 
-    A CUDA graph builds its batches itself: there only summaries use the images.
+    With a CUDA graph, only summaries use the tensors, because the graph assembles its own batches.
     """
 
     def __init__(self, batches: TrainingBatches, number: int) -> None:
@@ -97,7 +97,14 @@ class LazyBatch:
 
 
 def batch_indices(seed: int, number: int, batch_size: int, count: int) -> Tensor:
-    """Return which of ``count`` images are in batch ``number``: [batch_size] int64."""
+    """Return the positions in the data set of the images in batch ``number``, [batch_size] int64.
+
+    Args:
+        seed: The seed of the run.
+        number: Number of the batch, from 0.
+        batch_size: Images per batch.
+        count: Number of images in the data set.
+    """
     position = _positions(number, batch_size)
     epoch = position // count
     orders = np.stack([_order_of_epoch(seed, int(e), count) for e in range(epoch[0], epoch[-1] + 1)])
@@ -105,15 +112,15 @@ def batch_indices(seed: int, number: int, batch_size: int, count: int) -> Tensor
 
 
 def alternating_flips(seed: int, index: Tensor, epochs: Tensor, count: int) -> Tensor:
-    """Return which images are mirrored: at random in epoch 0, then alternately in each later epoch.
+    """Return whether each image is mirrored: at random in epoch 0, then in every other epoch.
 
     The network sees both mirror images of every image in any two successive epochs. Independent random flips would
     show half of the images twice in the same way.
 
     Args:
         seed: The seed of the run.
-        index: [N] int64: which of the ``count`` images.
-        epochs: [N] int64: the epoch of each image.
+        index: Positions of the images in the data set, [N] int64.
+        epochs: The epoch of each image, [N] int64.
         count: Number of images in the data set.
 
     Returns:

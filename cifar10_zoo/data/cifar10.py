@@ -65,7 +65,7 @@ class Dataset:
 
 
 def default_data_dir() -> Path:
-    """Return ``$CIFAR10_DATA_DIR``, else a folder in the user's cache directory, which outlives a reboot."""
+    """Return ``$CIFAR10_DATA_DIR``, else a folder in the user's cache directory, which survives a reboot."""
     return Path(os.environ.get("CIFAR10_DATA_DIR") or platformdirs.user_cache_path("cifar10-zoo"))
 
 
@@ -75,11 +75,11 @@ def is_present(data_dir: Path) -> bool:
 
 
 def load(data_dir: Path, split: Split, url: str | None = None) -> Dataset:
-    """Return a split of the data set in ``data_dir``; if there is none, download the official archive first.
+    """Return a split of the data set in ``data_dir``; without a data set, download the official archive first.
 
     Args:
         data_dir: The parent of the folder ``cifar-10-batches-bin``.
-        split: The 50,000 training images or the 10,000 test images.
+        split: ``train`` for the 50,000 training images, ``test`` for the 10,000 test images.
         url: URL of a copy of the official archive, instead of the official URL.
 
     Raises:
@@ -128,10 +128,10 @@ def _read_batch(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def read_classes(path: Path) -> tuple[str, tuple[str, ...]]:
-    """Return the name and the classes of a data set.
+    """Return the name and the class names of a data set.
 
     Args:
-        path: Its ``batches.meta.txt``. If the file does not exist, the data set is CIFAR-10.
+        path: The ``batches.meta.txt`` of the data set. If the file does not exist, the data set is CIFAR-10.
 
     Raises:
         DatasetError: The file does not name ten different classes.

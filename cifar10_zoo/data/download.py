@@ -39,7 +39,7 @@ class Archive:
 
 
 def fetch(archive: Archive, data_dir: Path, url: str | None = None) -> None:
-    """Create ``data_dir/archive.folder``; an archive that is already in ``data_dir`` is not downloaded again.
+    """Create the folder ``data_dir/archive.folder`` from the archive, which is downloaded if ``data_dir`` lacks it.
 
     Args:
         archive: The expected archive.
@@ -59,7 +59,7 @@ def fetch(archive: Archive, data_dir: Path, url: str | None = None) -> None:
 
 
 def _download(archive: Archive, path: Path, url: str) -> None:
-    """Download to ``path``; continue the .part file of an interrupted download."""
+    """Download the archive to ``path``; continue from the .part file of an interrupted download."""
     print(f"downloading {url} to {path.parent}", file=sys.stderr)
     part = path.with_name(path.name + ".part")
     have = part.stat().st_size if part.exists() else 0
@@ -78,9 +78,9 @@ def _download(archive: Archive, path: Path, url: str) -> None:
 
 
 def _receive(archive: Archive, part: Path, url: str, have: int) -> None:
-    """Append the missing bytes to ``part``, or all bytes to an empty file if the server cannot continue.
+    """Append the missing bytes to ``part``; if the server ignores the Range header, write the whole file again.
 
-    One byte more than ``archive.size`` is enough to notice that the file is too long.
+    At most one byte more than ``archive.size`` is read: it shows that the file is too long.
     """
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
@@ -100,7 +100,7 @@ def _receive(archive: Archive, part: Path, url: str, have: int) -> None:
 
 
 def _difference(archive: Archive, path: Path) -> str:
-    """Return how the file at ``path`` differs from the archive; an empty string if it does not."""
+    """Return how the file at ``path`` differs from ``archive``, or an empty string if they are equal."""
     if (size := path.stat().st_size) != archive.size:
         return f"{size} bytes instead of {archive.size}" if size < archive.size else f"more than {archive.size} bytes"
     with open(path, "rb") as file:

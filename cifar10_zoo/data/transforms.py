@@ -13,9 +13,9 @@ from cifar10_zoo.data.rng import AUGMENTATION, generator
 from cifar10_zoo.network.model import IMAGE_SIZE
 
 MAX_BRIGHTNESS_DELTA = 63.0
-"""In pixel values, which range from 0 to 255."""
+"""Largest change of brightness, in pixel values from 0 to 255."""
 MAX_CONTRAST_CHANGE = 0.8
-"""The contrast factor is between 1 minus this value and 1 plus this value."""
+"""Largest change of the contrast factor, which is between 1 - 0.8 and 1 + 0.8."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Augmentation:
     brightness: Tensor
     """Added to every pixel, float32."""
     contrast: Tensor
-    """Factor around the mean of each channel, float32."""
+    """Factor of each pixel's distance from the mean of its channel, float32."""
 
     def to(self, device: torch.device) -> "Augmentation":
         """Return the same parameters on ``device``."""
@@ -43,7 +43,7 @@ class Augmentation:
 
 
 def sample_augmentation(seed: int, number: int, batch_size: int, image_size: int, colors: float = 1.0) -> Augmentation:
-    """Sample the augmentation of batch ``number`` on the CPU.
+    """Return the random augmentation of batch ``number``, on the CPU.
 
     Args:
         seed: The seed of the run.
@@ -66,7 +66,7 @@ def sample_augmentation(seed: int, number: int, batch_size: int, image_size: int
 
 
 def augment(images: Tensor, augmentation: Augmentation) -> Tensor:
-    """Crop, flip, change brightness, change contrast and standardize; no step clips values.
+    """Return cropped, flipped and standardized images with changed brightness and contrast; values are never clipped.
 
     Args:
         images: [N, 3, H, W] uint8.
@@ -83,7 +83,7 @@ def augment(images: Tensor, augmentation: Augmentation) -> Tensor:
 
 
 def _crop_and_flip(images: Tensor, augmentation: Augmentation) -> Tensor:
-    """[N, 3, H, W] -> [N, 3, 24, 24] in one gather; a flip reads the columns from right to left."""
+    """Return crops [N, 3, 24, 24] of ``images`` by one gather, which reads the columns of a flipped crop backward."""
     offset = torch.arange(IMAGE_SIZE, device=images.device)
     rows = augmentation.y[:, None] + offset
     columns = augmentation.x[:, None] + torch.where(augmentation.flip[:, None], offset.flip(0), offset)
@@ -101,7 +101,7 @@ def center_crop(images: Tensor) -> Tensor:
 def standardize(pixels: Tensor) -> Tensor:
     """Return (image - mean) / max(standard deviation, 1 / sqrt(values per image)), per image over all its values.
 
-    The lower limit of the divisor makes an image of one color zero.
+    The lower limit of the divisor avoids a division by 0: an image of one color becomes all zeros.
 
     Args:
         pixels: [N, 3, H, W] float32.

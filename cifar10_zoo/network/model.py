@@ -1,4 +1,4 @@
-"""The network of ``cifar10.inference()``, layer for layer, under the tutorial's names."""
+"""The network of the tutorial's ``cifar10.inference()``: the same layers with the same names."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class LocalResponseNorm(nn.Module):
 
     Equals ``tf.nn.lrn(x, 4, bias=1.0, alpha=0.001 / 9.0, beta=0.75)`` to 1e-6. The sum over channels is a 1x1
     convolution with a banded kernel, and the power is a product of square roots. Both are plain, fast operations in
-    PyTorch and in ONNX Runtime; their own LRN operations are neither.
+    PyTorch and in ONNX Runtime; the LRN operations of both libraries are neither plain nor fast.
     """
 
     radius = 4
@@ -46,7 +46,7 @@ class LocalResponseNorm(nn.Module):
 
 
 class _Normalize(torch.autograd.Function):
-    """y = x * d^-0.75 with d = biases + band * x^2. This explicit gradient halves the passes over memory."""
+    """y = x * d^-0.75 with d = biases + band * x^2. The explicit gradient halves autograd's passes over memory."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, band: Tensor, biases: Tensor) -> Tensor:
@@ -69,8 +69,8 @@ class Cifar10Net(nn.Module):
     """conv1 pool1 norm1 conv2 norm2 pool2 local3 local4 softmax_linear: 1,068,298 parameters.
 
     Pooling is 3x3 with stride 2 and TensorFlow's SAME padding, which for even sizes pads only bottom and right, as
-    ``ceil_mode`` does. The columns of ``local3.weight`` are in (channel, row, column) order of pool2 [N, 64, 6, 6]; the
-    tutorial's rows are in (row, column, channel) order.
+    ``ceil_mode`` does. The input features of ``local3`` are pool2 [N, 64, 6, 6], flattened in (channel, row, column)
+    order; in the tutorial, the order is (row, column, channel).
 
     Args:
         seed: Seed of the initial weights.
@@ -86,11 +86,11 @@ class Cifar10Net(nn.Module):
         self.local4 = nn.Linear(384, 192)
         self.softmax_linear = nn.Linear(192, NUM_CLASSES)
         self._initialize(torch.Generator().manual_seed(seed))
-        # On a CPU, 1.6 times the training speed of the default memory format. PyTorch's annotations lack the argument.
+        # Trains 1.6 times as fast on a CPU as in the default memory format. PyTorch's annotations lack the argument.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _initialize(self, generator: torch.Generator) -> None:
-        """Initialize weights from a truncated normal (cut at two sigma, not rescaled) and biases with constants."""
+        """Initialize biases with constants, weights from a normal distribution cut at two sigma (and not rescaled)."""
         sigma_and_bias: list[tuple[nn.Conv2d | nn.Linear, float, float]] = [
             (self.conv1, 5e-2, 0.0),
             (self.conv2, 5e-2, 0.1),
@@ -104,7 +104,7 @@ class Cifar10Net(nn.Module):
             nn.init.constant_(layer.bias, bias)
 
     def activations(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the output of every layer by its name, in order.
+        """Return the output of every layer, by name, in the order of the layers.
 
         Args:
             images: [N, 3, 24, 24] float32, standardized.

@@ -8,18 +8,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FILTERS = 32
-"""Half of the 64 filters of conv1: the others are their negatives, because a ReLU passes only one sign."""
+"""Number of computed filters. The other 32 of conv1 are their negatives, because a ReLU passes only one sign."""
 SIZE = 5
 """Height and width of a filter in pixels."""
 IMAGES = 2_000
-"""How many images are enough; each has 400 patches."""
+"""Number of images to compute the filters from; each has 400 patches."""
 EPSILON = 1e-2
 """Added to each variance, so that noise is not amplified to the variance of the image content."""
 
 
 @torch.no_grad()
 def whitening_filters(crops: Tensor) -> Tensor:
-    """Return the principal components of the patches of ``crops``, each divided by its standard deviation.
+    """Return whitening filters: the principal components of the patches, each divided by its standard deviation.
 
     Args:
         crops: [N, 3, 24, 24] float32, standardized.

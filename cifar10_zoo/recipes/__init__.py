@@ -1,6 +1,6 @@
 """Recipes: sets of hyperparameters for ``python -m cifar10_zoo.train --recipe NAME``.
 
-A flag beside ``--recipe`` changes one value of the recipe.
+An option of a hyperparameter, such as ``--momentum``, changes one value of the recipe.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ class _RecipeOption:
 
 
 def chosen_recipe(arguments: Sequence[str]) -> Hyperparameters:
-    """Return the recipe that the option ``--recipe`` in ``arguments`` names, by default the tutorial's.
+    """Return the hyperparameters of the recipe that ``--recipe`` in ``arguments`` names; the default is the tutorial's.
 
-    A command parses its options twice: first this one, then all of them with the recipe as defaults. The second parser
-    reports wrong options, so this one reports nothing and returns the default.
+    A command parses its arguments twice: first ``--recipe`` (here), then all options, with the recipe's values as
+    defaults. The second parser reports wrong options. So this function reports nothing and returns the default.
     """
     try:
         option, _ = tyro.cli(

@@ -1,4 +1,4 @@
-"""Better training of the same network; the exported ONNX graph is the tutorial's, with other weights.
+"""The modern recipe: more accurate than the tutorial's, for the same network and the same exported ONNX graph.
 
     python -m cifar10_zoo.train --recipe modern --precision bf16
 
@@ -22,11 +22,11 @@ from cifar10_zoo.config import Hyperparameters
 
 MODERN = Hyperparameters(
     recipe="modern",
-    initial_learning_rate=0.2,  # the peak of the triangle
+    initial_learning_rate=0.2,  # the peak of the triangular schedule
     schedule="triangle",
     epochs=51.2,
     momentum=0.9,
-    weight_decay=0.0,  # kernel_decay replaces it
+    weight_decay=0.0,  # kernel_decay is used instead
     kernel_decay=5e-4,
     label_smoothing=0.1,
     distort_colors=0.5,

@@ -1,4 +1,4 @@
-"""The tutorial's own training, value for value.
+"""The tutorial's recipe: every hyperparameter has the tutorial's value.
 
     python -m cifar10_zoo.train --max-steps 100000
 

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 
 class Lap:
-    """Measures the time and the speed since ``step``."""
+    """A stopwatch for steps: measures the time and the speed since ``step``."""
 
     def __init__(self, step: int) -> None:
         self.step, self.start = step, time.monotonic()

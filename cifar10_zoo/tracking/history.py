@@ -55,7 +55,7 @@ def evaluations(directory: Path) -> list[Evaluation]:
 
 
 def best_step(directory: Path) -> int | None:
-    """Return the step with the highest accuracy on test images: the last one of equals, or None before evaluations."""
+    """Return the step with the highest test accuracy, in a tie the latest step; None without evaluations."""
     tests = [row for row in evaluations(directory) if row.eval_data == "test"]
     return max(tests, key=lambda row: (row.precision, row.step)).step if tests else None
 
@@ -70,8 +70,8 @@ class Losses:
 
     Args:
         directory: The directory of the run.
-        next_step: The step that the run continues with. Rows of this step and later ones are dropped, because the
-            checkpoint does not contain these steps.
+        next_step: The step that the run continues with. Rows of this step and of later steps are dropped, because the
+            run takes these steps again.
     """
 
     def __init__(self, directory: Path, next_step: int) -> None:
@@ -83,7 +83,7 @@ class Losses:
         self._rows.append(row)
 
     def save(self) -> None:
-        """Write the file. Call this before saving a checkpoint, so that the file covers each step of the checkpoint."""
+        """Write the file. Call this before a checkpoint is saved, so that no step of the checkpoint is missing."""
         _write(self._path, self._rows)
 
 

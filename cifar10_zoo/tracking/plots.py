@@ -1,4 +1,4 @@
-"""The curves of a run as a picture: loss, top-1 accuracy and learning rate over the steps."""
+"""Plot loss, top-1 accuracy and learning rate of a run over the steps."""
 
 import io
 from pathlib import Path

@@ -35,7 +35,7 @@ from cifar10_zoo.training.state import TrainingState, new_model
 
 FORMAT_VERSION = "1"
 KEPT = 5
-"""The number of newest checkpoints that ``prune`` keeps: the default of ``tf.train.Saver``."""
+"""How many of the newest checkpoints ``prune`` keeps: 5, as ``tf.train.Saver`` does by default."""
 
 _FILE_NAME = re.compile(r"model\.ckpt-(\d+)\.safetensors")
 
@@ -53,7 +53,7 @@ class Checkpoint:
     """The class names, in the order of the labels."""
     hyperparameters: Hyperparameters
     tensors: dict[str, Tensor]
-    """By their names in the file, on the CPU."""
+    """The tensors by name, on the CPU; the module docstring lists the names."""
     sha256: str
     """The checksum of the content, as hexadecimal digits."""
 
@@ -71,7 +71,7 @@ class Checkpoint:
         return fold_batch_norm(model).eval()
 
     def restore(self, state: TrainingState) -> None:
-        """Load everything into ``state``, so that training continues exactly as if it had not stopped.
+        """Load the tensors and the step into ``state``, so that training continues as if it had not stopped.
 
         Raises:
             CheckpointError: A tensor is missing or has another shape.
@@ -83,7 +83,9 @@ class Checkpoint:
         if (self.dataset, self.classes) != (data.name, data.classes):
             trained = f"{self.dataset} data ({', '.join(self.classes)})"
             given = f"{data.name} data ({', '.join(data.classes)})"
-            raise CheckpointError(f"{self.path} was trained on {trained}, not {given}: name the --data-dir that fits")
+            raise CheckpointError(
+                f"{self.path} was trained on {trained}, not {given}: choose the --data-dir of {self.dataset} data"
+            )
 
     def _tensors_like(self, expected: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors with the names in ``expected``; raise CheckpointError unless they have its shapes."""
@@ -127,7 +129,7 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
 
 
 def prune(directory: Path, keep_steps: Collection[int | None] = ()) -> None:
-    """Delete all checkpoints in ``directory`` but the ``KEPT`` newest and those of ``keep_steps``."""
+    """Delete the checkpoints in ``directory``, except the ``KEPT`` newest and those whose step is in ``keep_steps``."""
     for path in find(directory)[:-KEPT]:
         if _step(path) not in keep_steps:
             path.unlink(missing_ok=True)
@@ -140,12 +142,12 @@ def find(directory: Path) -> list[Path]:
 
 
 def latest(directory: Path) -> Path | None:
-    """Return the path of the checkpoint with the highest step in ``directory``, or None without checkpoints."""
+    """Return the path of the checkpoint with the highest step, or None if ``directory`` has no checkpoint."""
     return next(reversed(find(directory)), None)
 
 
 def read_newest(directory: Path) -> Checkpoint:
-    """Read the undamaged checkpoint with the highest step; print a warning about each damaged one on stderr.
+    """Return the newest checkpoint that is not damaged; print a warning about each newer damaged checkpoint on stderr.
 
     Raises:
         CheckpointError: No checkpoint in ``directory`` can be read.
@@ -163,7 +165,7 @@ def read_newest(directory: Path) -> Checkpoint:
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a checkpoint and verify its checksum.
+    """Return the content of a checkpoint file, whose checksum is verified.
 
     Raises:
         CheckpointError: The file is missing, damaged or has another format.
@@ -205,15 +207,17 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _hyperparameters(path: Path, text: str) -> Hyperparameters:
-    """Parse the JSON object ``text``; a file of an earlier version lacks fields, and these get their defaults."""
+    """Return the hyperparameters in the JSON ``text``; fields that an earlier version lacks get the defaults."""
     values = json.loads(text)
     if unknown := values.keys() - {field.name for field in fields(Hyperparameters)}:
-        raise CheckpointError(f"{path} is of a later version: it has hyperparameters {', '.join(sorted(unknown))}")
+        raise CheckpointError(
+            f"{path} was written by a later version: it has hyperparameters {', '.join(sorted(unknown))}"
+        )
     return Hyperparameters(**values)
 
 
 def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
-    """Return the SHA-256 of names, dtypes, shapes, values and metadata, which their order in the file does not change.
+    """Return the SHA-256 of the tensors and of the metadata; their order in the file does not matter.
 
     Returns:
         64 hexadecimal digits.

@@ -7,7 +7,7 @@ from cifar10_zoo.data.batches import BatchSample, TrainingBatches
 from cifar10_zoo.training.state import TrainingState
 
 _EAGER_STEPS = 3
-"""Steps before the capture, in which libraries choose kernels and allocate memory."""
+"""Number of warm-up steps before the capture: libraries choose kernels and allocate memory in these steps."""
 
 
 class GraphedStep:
@@ -23,7 +23,7 @@ class GraphedStep:
         self._stream = torch.cuda.Stream()
         self._graph: torch.cuda.CUDAGraph | None = None
         self._eager_steps = 0
-        self._sample = batches.sample(0)  # the graph reads these tensors; each step copies its own sample into them
+        self._sample = batches.sample(0)  # static input of the graph: each step copies its sample into these tensors
         self._losses: Tensor
 
     def __call__(self, number: int) -> Tensor:
@@ -39,7 +39,7 @@ class GraphedStep:
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
                 self._losses = self._update()
-            self._graph.replay()  # because the capture computes nothing
+            self._graph.replay()  # the capture only records the step
         return self._losses
 
     def _update(self) -> Tensor:

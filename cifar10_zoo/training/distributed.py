@@ -21,7 +21,7 @@ from cifar10_zoo.errors import TrainingError
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a run, and the rank of this one. All ranks must call a collective operation at the same step."""
+    """The processes of a run, and the rank of this process. Collective operations must be called by all ranks."""
 
     rank: int = 0
     """Number of this process, from 0."""
@@ -34,11 +34,11 @@ class Ranks:
         return self.rank == 0
 
     def replicate(self, model: nn.Module) -> nn.Module:
-        """Return ``model`` with the weights of rank 0 and with averaged gradients; of one rank, ``model`` itself."""
+        """Return ``model`` in DistributedDataParallel, which averages gradients; with one rank, return ``model``."""
         return model if self.world_size == 1 else DistributedDataParallel(model)
 
     def barrier(self) -> None:
-        """Wait until all ranks are here."""
+        """Wait until all ranks have called this method."""
         if self.world_size > 1:
             with self.collective():
                 distributed.barrier()
@@ -59,11 +59,11 @@ class Ranks:
 
     @contextmanager
     def collective(self) -> Iterator[None]:
-        """Wrap a collective operation: if another process is gone, rank 0 reports it and the others exit silently.
+        """Wrap a collective operation: if another process has ended, rank 0 raises an error and others exit.
 
         Raises:
-            TrainingError: Another process is gone (rank 0).
-            SystemExit: Another process is gone (other ranks).
+            TrainingError: Another process has ended; raised on rank 0.
+            SystemExit: Another process has ended; raised on all other ranks.
         """
         try:
             yield
@@ -81,12 +81,12 @@ class Ranks:
 
 @contextmanager
 def connect_ranks() -> Iterator[Ranks]:
-    """Connect the processes that torchrun started, during the block; without torchrun this process is the only rank."""
+    """Connect the processes that torchrun started, while the block runs; without torchrun, there is only one rank."""
     if not distributed.is_torchelastic_launched():
         yield Ranks()
         return
-    # DDP is in reference cycles. If it still exists when the interpreter shuts down, gloo's threads do too, and one
-    # job in twelve ended with "terminate called without an active exception".
+    # Reference cycles keep DDP alive. If DDP still exists when the interpreter shuts down, gloo's threads still run.
+    # One job in twelve then ended with "terminate called without an active exception".
     atexit.register(gc.collect)
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:

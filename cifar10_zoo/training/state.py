@@ -1,4 +1,4 @@
-"""Everything that a training step changes, and the step that changes it."""
+"""The training state (weights, EMA weights, momentum, step) and the training step that updates it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def new_model(hyperparameters: Hyperparameters) -> Cifar10Net:
-    """Return the network to train with initial weights."""
+    """Return a network with initial weights, with batch normalization if ``hyperparameters`` ask for it."""
     network = Cifar10NetBN if hyperparameters.batch_norm else Cifar10Net
     return network(hyperparameters.seed)
 
@@ -38,7 +38,7 @@ class TrainingState:
         self.network = self.model
         self.ema = EmaWeights(self.model)
         self.loss_averages = LossAverages(hyperparameters.loss_average_decay, device)
-        # These two are tensors because a CUDA graph reads the values of each step from them.
+        # The learning rate and the EMA weight are tensors, because each replay of a CUDA graph reads their values.
         self.rate = torch.zeros((), device=device)
         self.ema_weight = torch.zeros((), device=device)
         self.optimizer = self._optimizer()
@@ -46,7 +46,7 @@ class TrainingState:
 
     @torch.no_grad()
     def whiten(self, images: Tensor) -> None:
-        """Initialize conv1 with whitening filters, computed from the first of ``images`` [N, 3, H, W] uint8."""
+        """Initialize conv1 with whitening filters, from the first 2,000 of ``images`` [N, 3, H, W] uint8."""
         crops = evaluation_images(images[: whitening.IMAGES].cpu())
         self.model.conv1.weight.copy_(whitening.whitening_filters(crops))
         self.ema = EmaWeights(self.model)
@@ -73,14 +73,14 @@ class TrainingState:
         self.ema_weight.fill_(1 - ema_decay(self.step, self.hyperparameters.moving_average_decay))
 
     def update(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Do the work of ``train_step`` on the device. A CUDA graph captures it, so nothing waits for the device."""
+        """Do the part of ``train_step`` that runs on the device. It never synchronizes: a CUDA graph captures it."""
         with self._autocast():
             logits = self.network(images.contiguous(memory_format=torch.channels_last))
         values = losses(self.model, logits.float(), labels, self.hyperparameters)
         self.optimizer.zero_grad()
         self.scaler.scale(values[-1]).backward()
         if self.scaler.is_enabled():
-            self.scaler.unscale_(self.optimizer)  # because summaries show the gradients of the unscaled loss
+            self.scaler.unscale_(self.optimizer)  # here, because summaries show the gradients of the unscaled loss
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.ema.update(self.model, self.ema_weight)
@@ -88,12 +88,13 @@ class TrainingState:
         return values.detach()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that a step changes, except the step itself, by the names in a checkpoint.
+        """Return every tensor that a step changes, by its name in a checkpoint.
 
         Returns:
             ``weights/NAME`` and ``averages/NAME`` (the EMA weights) for each NAME in ``named_tensors``; with momentum,
             ``momentum/NAME`` for each parameter; ``loss_averages`` [4]; with precision fp16, ``loss_scale`` [2]: the
-            scale and the steps since it changed. All are float32. All but ``loss_scale`` share memory with the state.
+            scale and the number of steps since it changed. All are float32. ``loss_scale`` is a copy; all other tensors
+            share memory with the state.
         """
         tensors = {f"weights/{name}": tensor for name, tensor in named_tensors(self.model).items()}
         tensors |= {f"averages/{name}": tensor for name, tensor in self.ema.weights.items()}
@@ -106,10 +107,10 @@ class TrainingState:
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Continue from ``step``.
+        """Restore the state after ``step`` completed steps.
 
         Args:
-            tensors: The tensors after that step, with the names and shapes of ``tensors()``.
+            tensors: The saved tensors, with the names and shapes of ``tensors()``.
             step: Number of completed steps.
         """
         for name, target in self.tensors().items():
@@ -121,7 +122,7 @@ class TrainingState:
 
     @torch.no_grad()
     def activations(self, images: Tensor) -> dict[str, Tensor]:
-        """Return ``Cifar10Net.activations`` of the current weights."""
+        """Return ``Cifar10Net.activations`` for ``images`` and the current weights, in the training precision."""
         with self._autocast():
             return self.model.activations(images.contiguous(memory_format=torch.channels_last))
 
@@ -137,9 +138,10 @@ class TrainingState:
             lr=self.rate,
             momentum=recipe.momentum,
             nesterov=recipe.momentum > 0,
-            fused=self.device.type == "cuda",  # the GPU itself skips a step whose scaled gradients overflow
+            # The fused kernel skips a step with infinite gradients on the GPU, without a synchronization.
+            fused=self.device.type == "cuda",
         )
-        if recipe.momentum:  # from the start, so that ``load`` can fill it
+        if recipe.momentum:  # SGD would create the buffers at the first step, but ``load`` needs them before
             for p in self.model.parameters():
                 optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
         return optimizer

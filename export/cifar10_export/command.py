@@ -44,7 +44,7 @@ def export(options: Options) -> None:
     """Write ``options.output`` after verification; if that fails, write nothing.
 
     Raises:
-        ZooError: there is no usable checkpoint, or the exported model differs from PyTorch (VerificationError).
+        ZooError: There is no usable checkpoint, or the exported model differs from PyTorch (VerificationError).
     """
     _require_writable(options.output)
     checkpoint = read_newest(options.checkpoint_dir)
@@ -55,7 +55,7 @@ def export(options: Options) -> None:
 
 
 def _summary(options: Options, checkpoint: Checkpoint, exported: ExportedModel) -> str:
-    """One line: the file, the origin of its weights, and what was verified."""
+    """Return one line: the file, the origin of its weights, and what was verified."""
     compared = "equal to PyTorch" if options.precision == "fp32" else f"as accurate as PyTorch in {options.precision}"
     accuracy = exported.test_accuracy
     tested = "no test images found" if accuracy is None else f"top-1 accuracy {accuracy:.4f} on all test images"

@@ -44,8 +44,8 @@ def export_checkpoint(checkpoint: Checkpoint, variant: Variant, images: Images) 
     accuracy, is opened and checked again.
 
     Raises:
-        ZooError: the images are of other classes than the checkpoint.
-        VerificationError: the exported model differs from PyTorch.
+        ZooError: The images are of other classes than the checkpoint.
+        VerificationError: The exported model differs from PyTorch.
     """
     if images.test is not None:
         checkpoint.require_classes_of(images.test)
@@ -61,7 +61,7 @@ def export_checkpoint(checkpoint: Checkpoint, variant: Variant, images: Images) 
 
 
 def describe(checkpoint: Checkpoint, variant: Variant) -> dict[str, str]:
-    """The metadata of an exported model: labels, the origin of the weights, and which variant it is."""
+    """Return the metadata of an exported model: labels, origin of the weights, and variant."""
     return {
         "labels": json.dumps(checkpoint.classes),
         "dataset": checkpoint.dataset,
@@ -78,10 +78,10 @@ def load_images(data_dir: Path, needs_calibration: bool) -> Images:
     """Load from ``data_dir`` the images for an export; without a data set there are none.
 
     Args:
-        needs_calibration: whether to load the training images that calibrate int8 as well.
+        needs_calibration: Whether to load the training images that calibrate int8 as well.
 
     Raises:
-        ZooError: the data set is damaged, or it is missing and int8 needs it.
+        ZooError: The data set is damaged, or it is missing and int8 needs it.
     """
     if not cifar10.is_present(data_dir):
         if needs_calibration:

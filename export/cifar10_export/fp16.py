@@ -19,7 +19,7 @@ class Fp16Net(nn.Module):
         self.model.half()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [N, 10] float32 of ``images`` [N, 3, 24, 24] float32, standardized."""
+        """Return the logits [N, 10] float32 of ``images`` [N, 3, 24, 24] float32, standardized."""
         logits: Tensor = self.model(images.half())
         return logits.float()
 
@@ -27,7 +27,7 @@ class Fp16Net(nn.Module):
 class Fp16LocalResponseNorm(nn.Module):
     """``norm`` for float16: it scales activations by sqrt(alpha) before it squares them.
 
-    The square of an activation above 256 exceeds the float16 range.
+    Without the scale, the square of an activation above 256 would exceed the float16 range.
     """
 
     def __init__(self, norm: LocalResponseNorm) -> None:
@@ -37,7 +37,7 @@ class Fp16LocalResponseNorm(nn.Module):
         self.biases = nn.Parameter(norm.biases, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """X * d^-0.75 with d = biases + band * (scale * x)^2, for ``x`` [N, channels, H, W] float16."""
+        """Return x * d^-0.75 with d = biases + band * (scale * x)^2, for ``x`` [N, channels, H, W] float16."""
         scaled = x * self.scale
         d = nn.functional.conv2d(scaled * scaled, self.band, self.biases)
         return x / torch.sqrt(d * torch.sqrt(d))

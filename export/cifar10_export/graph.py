@@ -29,7 +29,7 @@ class ServingGraph(nn.Module):
 
     Args:
         network: [N, 3, 24, 24] float32, standardized -> logits [N, 10] float32.
-        ten_crop: average the probabilities of ten crops per image, instead of classifying the center crop.
+        ten_crop: Average the probabilities of ten crops per image, instead of classifying the center crop.
     """
 
     def __init__(self, network: nn.Module, ten_crop: bool = False) -> None:

@@ -19,13 +19,14 @@ _BATCHES = 10
 
 
 def quantize(model: Cifar10Net, images: Tensor) -> onnx.ModelProto:
-    """Build the serving graph of ``model`` with int8 convolutions and dense layers; ``softmax_linear`` stays float32.
+    """Return the serving graph of ``model`` with int8 convolutions and dense layers; ``softmax_linear`` stays float32.
 
     Activations are uint8 and weights int8, described by standard QuantizeLinear and DequantizeLinear nodes. The weights
-    use 7 of the 8 bits: x86 processors without VNNI add two products in 16 bits, and 8-bit weights saturate that sum.
+    use 7 of the 8 bits, because x86 CPUs without VNNI add two products in 16 bits, and 8-bit weights saturate that sum.
 
     Args:
-        images: training images to calibrate with, [N, 3, 32, 32] uint8.
+        model: The network; it is not changed.
+        images: Training images to calibrate with, [N, 3, 32, 32] uint8.
     """
     exported = to_onnx(ServingGraph(fold_lrn(model, images)))
     *_, last = (node.name for node in exported.graph.node if node.op_type == "Gemm")
@@ -51,15 +52,15 @@ def quantize(model: Cifar10Net, images: Tensor) -> onnx.ModelProto:
 
 @torch.no_grad()
 def fold_lrn(model: Cifar10Net, images: Tensor) -> Cifar10Net:
-    """Replace each local response normalization by one scale per channel, folded into the next layer's weights.
+    """Return ``model`` without normalization: one scale per channel replaces it, folded into the next layer's weights.
 
-    The scale fits the normalization on ``images`` by least squares. Its error is below the error of 8 bits: on 500
-    test images, 99.99 % of the true scales are between 0.98 and 1 with the modern recipe's weights, and between 0.88
-    and 1 with the tutorial's. In int8 the normalization would take as long as both convolutions.
+    The scale fits the normalization on ``images`` by least squares. The error is below the rounding error of 8 bits: on
+    500 test images, 99.99 % of the true scales are between 0.98 and 1 with the modern recipe's weights, and between
+    0.88 and 1 with the tutorial's. In int8 the normalization would take as long as both convolutions.
 
     Args:
-        model: stays as it is.
-        images: training images, [N, 3, 32, 32] uint8.
+        model: The network; it is not changed.
+        images: Training images, [N, 3, 32, 32] uint8.
     """
     activations = model.activations(evaluation_images(images))
     scale1 = _least_squares_scale(activations["pool1"], activations["norm1"])
@@ -72,7 +73,7 @@ def fold_lrn(model: Cifar10Net, images: Tensor) -> Cifar10Net:
 
 
 def _least_squares_scale(x: Tensor, y: Tensor) -> Tensor:
-    """The scale [C] per channel that minimizes sum((scale * x - y)^2), for ``x`` and ``y`` [N, C, H, W]."""
+    """Return the scale [C] per channel that minimizes sum((scale * x - y)^2), for ``x`` and ``y`` [N, C, H, W]."""
     x, y = x.double(), y.double()
     scale = (x * y).sum((0, 2, 3)) / (x * x).sum((0, 2, 3))
     return scale.nan_to_num(1.0).float()  # a channel that is always 0 gives 0 / 0
@@ -86,6 +87,6 @@ class _CalibrationBatches(CalibrationDataReader):  # type: ignore[misc]
         self.batches = iter(np.array_split(pixels, min(_BATCHES, len(pixels))))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """The next batch, or None after the last one: ONNX Runtime's protocol."""
+        """Return the next batch, or None after the last batch, as ONNX Runtime's interface requires."""
         batch = next(self.batches, None)
         return None if batch is None else {INPUT: batch}

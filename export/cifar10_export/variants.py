@@ -22,7 +22,7 @@ class Variant:
     """One way to compute a network.
 
     Raises:
-        OptionError: no graph computes this combination; the message names the command's flags.
+        OptionError: No graph computes this combination; the message names the command's flags.
     """
 
     precision: Precision = "fp32"
@@ -40,7 +40,7 @@ class Variant:
 
 
 def default_conv2_algorithm(precision: Precision) -> Conv2Algorithm:
-    """The algorithm that is fastest on a CPU, of those that ``precision`` has."""
+    """Return the algorithm that is fastest on a CPU, among the algorithms for ``precision``."""
     return "winograd" if precision == "fp32" else "direct"
 
 
@@ -48,9 +48,9 @@ def build(model: Cifar10Net, variant: Variant, calibration_images: Tensor | None
     """Build the serving graph of ``model``, without metadata.
 
     Args:
-        model: the network with the weights to export, in evaluation mode on the CPU.
-        variant: how the graph computes; both algorithms of conv2 give equal numbers up to float32 rounding.
-        calibration_images: training images [N, 3, 32, 32] uint8; int8 needs them, the other variants ignore them.
+        model: The network with the weights to export, in evaluation mode on the CPU.
+        variant: How the graph computes; both algorithms of conv2 give equal numbers up to float32 rounding.
+        calibration_images: Training images [N, 3, 32, 32] uint8; int8 needs them, the other variants ignore them.
 
     Raises:
         ValueError: ``variant`` is int8, and there are no ``calibration_images``.

@@ -1,6 +1,6 @@
-"""Verify an exported file: names, then shapes, then values, then accuracy, each against the network in PyTorch.
+"""Verify an exported file against the network in PyTorch: names, shapes, values, then accuracy.
 
-Everything here reads the bytes that are written, as a client of the file does.
+All functions check the content of the file that is written, with ONNX Runtime, as a client would.
 """
 
 from collections.abc import Mapping
@@ -20,33 +20,33 @@ from cifar10_zoo.network.model import NUM_CLASSES, Cifar10Net
 from cifar10_zoo.training.inference import BATCH_SIZE
 
 BATCH_SIZES = (1, 2, 127, 128, 129)
-"""Batches of random images whose values are compared: one image, and the sizes around a power of two."""
+"""Sizes of the batches of random images to compare: 1 and 2, and the sizes around a power of two."""
 VALUE_TOLERANCE: dict[Precision, float] = {"fp32": 1e-5, "fp16": 1e-2, "int8": 0.5}
-"""Largest difference of logits, relative to the largest logit or to 1; of probabilities, absolute.
+"""Largest allowed difference from PyTorch, times the largest value of the output or 1, whichever is larger.
 
-For int8 this finds only gross errors: its accuracy is what counts.
+For int8, this tolerance finds only gross errors; ``ACCURACY_TOLERANCE`` finds all others.
 """
 ACCURACY_TOLERANCE: dict[Precision, float] = {"fp32": 0.0, "fp16": 0.001, "int8": 0.002}
-"""Largest loss of top-1 accuracy. For fp32, moreover, every top-1 prediction must be PyTorch's."""
+"""Largest allowed loss of top-1 accuracy. In fp32, every top-1 prediction must also equal PyTorch's."""
 
-_ROUNDING = 1e-9  # of the difference of two accuracies
+_ROUNDING = 1e-9  # rounding error of the difference of two accuracies
 
 
 class VerificationError(ZooError):
-    """The exported model does not do what the network does in PyTorch."""
+    """The exported model differs from the network in PyTorch."""
 
 
 class ContractError(VerificationError):
-    """Names, types, shapes or metadata are not those that clients rely on; the message lists them."""
+    """Names, types, shapes or metadata violate the contract with clients; the message lists the wrong ones."""
 
 
 class DifferenceError(VerificationError):
-    """The answers differ from PyTorch's by more than a tolerance.
+    """The outputs differ from PyTorch's by more than a tolerance.
 
     Args:
-        message: says what differs, and by how much.
-        difference: what was measured.
-        tolerance: what is allowed; in the unit of ``difference``.
+        message: Says what differs, and by how much.
+        difference: The measured difference.
+        tolerance: The largest allowed difference, in the unit of ``difference``.
     """
 
     def __init__(self, message: str, difference: float, tolerance: float) -> None:
@@ -56,20 +56,20 @@ class DifferenceError(VerificationError):
 
 
 def verify(content: bytes, model: Cifar10Net, variant: Variant, data: Dataset | None = None) -> float | None:
-    """Compare an exported file with ``model`` on random images, then on all images of ``data``.
+    """Verify an exported file on random images, then on all images of ``data``; return the top-1 accuracy.
 
     Args:
-        content: the .onnx file.
-        model: the network that was exported; it computes the reference in float32.
-        variant: what was exported.
-        data: labeled images, usually the test split.
+        content: The content of the .onnx file.
+        model: The network that was exported; it computes the reference in float32.
+        variant: The variant that was exported.
+        data: Labeled images, usually the test split.
 
     Returns:
         Top-1 accuracy of the exported model on ``data``, or None without ``data``.
 
     Raises:
-        ContractError: the file is no valid ONNX model, or a name, a type or a shape differs.
-        DifferenceError: a value differs by more than ``VALUE_TOLERANCE``, or the top-1 predictions by more than
+        ContractError: The file is not a valid ONNX model, or a name, a type or a shape differs.
+        DifferenceError: A value differs by more than ``VALUE_TOLERANCE``, or the top-1 predictions by more than
             ``ACCURACY_TOLERANCE`` allows.
     """
     session = open_session(content)
@@ -81,11 +81,11 @@ def verify(content: bytes, model: Cifar10Net, variant: Variant, data: Dataset | 
 
 
 def verify_final(content: bytes, model: Cifar10Net, variant: Variant, metadata: Mapping[str, str]) -> None:
-    """Open a verified file again after its metadata was completed: contract, metadata, answers for one batch.
+    """Verify the final file, with complete metadata: contract, metadata, and values for one batch.
 
     Raises:
-        ContractError: the file is no valid ONNX model, or a name, a type, a shape or ``metadata`` differs.
-        DifferenceError: a value differs by more than ``VALUE_TOLERANCE``.
+        ContractError: The file is not a valid ONNX model, or a name, a type, a shape or ``metadata`` differs.
+        DifferenceError: A value differs by more than ``VALUE_TOLERANCE``.
     """
     session = open_session(content)
     verify_names(session)
@@ -94,10 +94,10 @@ def verify_final(content: bytes, model: Cifar10Net, variant: Variant, metadata: 
 
 
 def open_session(content: bytes) -> onnxruntime.InferenceSession:
-    """Check an .onnx file by ONNX's own checker, and open it on the CPU.
+    """Return a CPU session of an .onnx file that ONNX's checker has accepted.
 
     Raises:
-        ContractError: the file is no valid ONNX model.
+        ContractError: The file is not a valid ONNX model.
     """
     try:
         onnx.checker.check_model(content, full_check=True)
@@ -109,7 +109,7 @@ def open_session(content: bytes) -> onnxruntime.InferenceSession:
 
 
 def verify_names(session: onnxruntime.InferenceSession) -> None:
-    """Compare the names and types of inputs and outputs with the contract."""
+    """Raise ContractError unless the names and types of inputs and outputs follow the contract."""
     inputs = [(value.name, value.type) for value in session.get_inputs()]
     outputs = [(value.name, value.type) for value in session.get_outputs()]
     if inputs != [(INPUT, "tensor(uint8)")] or outputs != [(name, "tensor(float)") for name in OUTPUTS]:
@@ -117,7 +117,7 @@ def verify_names(session: onnxruntime.InferenceSession) -> None:
 
 
 def verify_metadata(session: onnxruntime.InferenceSession, expected: Mapping[str, str]) -> None:
-    """Compare the metadata, as ONNX Runtime reads them, with ``expected``."""
+    """Raise ContractError unless the metadata equals ``expected``."""
     actual = session.get_modelmeta().custom_metadata_map
     if actual != expected:
         raise ContractError(f"the exported model has metadata {actual}, expected {dict(expected)}")
@@ -126,7 +126,12 @@ def verify_metadata(session: onnxruntime.InferenceSession, expected: Mapping[str
 def verify_values(
     session: onnxruntime.InferenceSession, reference: ServingGraph, batch_size: int, relative_tolerance: float
 ) -> None:
-    """Compare shapes and values with PyTorch's for a batch of random images."""
+    """Raise an error unless shapes and values equal PyTorch's for a batch of random images, up to the tolerance.
+
+    Raises:
+        ContractError: A shape differs.
+        DifferenceError: A value differs by more than the tolerance.
+    """
     channels, height, width = IMAGE_SHAPE
     random = np.random.default_rng(batch_size)
     images = random.integers(0, 256, (batch_size, height, width, channels), dtype=np.uint8)
@@ -137,7 +142,7 @@ def verify_values(
             raise ContractError(f"{name} has shape {actual.shape} for a batch of {batch_size}")
         difference = float(np.abs(actual - wanted).max())
         tolerance = relative_tolerance * max(1.0, float(np.abs(wanted).max()))
-        if not difference <= tolerance:  # a NaN is no match either
+        if not difference <= tolerance:  # true for NaN, too
             raise DifferenceError(
                 f"{name} of a batch of {batch_size} differ from PyTorch by {difference:.3g}, more than {tolerance:.3g}",
                 difference,
@@ -148,7 +153,11 @@ def verify_values(
 def verify_top1(
     session: onnxruntime.InferenceSession, reference: ServingGraph, data: Dataset, precision: Precision
 ) -> float:
-    """Compare the top-1 predictions for ``data`` with PyTorch's, and return the top-1 accuracy."""
+    """Return the top-1 accuracy on ``data``.
+
+    Raises:
+        DifferenceError: The top-1 predictions differ from PyTorch's by more than ``ACCURACY_TOLERANCE`` allows.
+    """
     pixels, labels = data.images.permute(0, 2, 3, 1).contiguous(), data.labels.numpy()
     expected, actual = _reference_logits(reference, pixels), _session_logits(session, pixels)
     different = _count_different_predictions(actual, expected)
@@ -178,7 +187,7 @@ def _session_logits(session: onnxruntime.InferenceSession, pixels: Tensor) -> ND
 
 
 def _count_different_predictions(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> int:
-    """Count images with another top-1 prediction; a tie up to float32 rounding may be resolved either way."""
+    """Return the number of images whose top-1 predictions differ; a tie up to float32 rounding is not a difference."""
     chosen = np.take_along_axis(expected, actual.argmax(axis=1)[:, None], axis=1)[:, 0]
     tolerance = VALUE_TOLERANCE["fp32"] * max(1.0, float(np.abs(expected).max()))
     return int((expected.max(axis=1) - chosen > tolerance).sum())

@@ -1,13 +1,14 @@
 """The network for CPUs: conv2 by Winograd's minimal filtering F(4, 5) along the height, with 8 products instead of 20.
 
-conv2 is two thirds of the network's work. Directly, 4 output rows take 4 * 5 = 20 products of an input row with a
-filter row. Winograd's algorithm takes 8: B^T combines 8 input rows to 8 rows, G combines the 5 filter rows to 8 rows,
-and sums of the 8 products are the 4 output rows, as in the multiplication of two polynomials by their values at 8
-points (Winograd 1980; Lavin and Gray 2015, https://arxiv.org/abs/1509.09308).
+conv2 is two thirds of the network's work. A direct convolution computes 4 output rows by 4 * 5 = 20 products of an
+input row with a filter row. Winograd's algorithm needs 8 products: B^T combines 8 input rows to 8 rows, G combines the
+5 filter rows to 8 rows, and sums of the 8 products are the 4 output rows. Two polynomials can be multiplied in the same
+way: by the products of their values at 8 points (Winograd 1980; Lavin and Gray 2015, https://arxiv.org/abs/1509.09308).
 
 Along the width, conv2 stays a convolution. So the graph has only standard ONNX operators, which ONNX Runtime computes
-in its blocked memory format without a transpose. The 12 output rows are 3 tiles of 4 rows. They are kept as 4 tensors,
-the phases: row 4t + p of the output is row t of phase p. The results equal Cifar10Net's up to float32 rounding.
+in its blocked memory format without a transpose. The 12 output rows are 3 tiles of 4 rows. The network keeps them as 4
+tensors, the phases: row 4t + p of the output is row t of phase p. The results equal Cifar10Net's up to float32
+rounding.
 """
 
 from fractions import Fraction
@@ -29,10 +30,11 @@ Matrix = list[list[Fraction]]
 
 
 def transforms() -> tuple[Matrix, Matrix]:
-    """Compute B^T [8, 8] for the input rows and G [8, 5] for the filter rows, by the method of Toom and Cook.
+    """Return B^T [8, 8] for the input rows and G [8, 5] for the filter rows, by the method of Toom and Cook.
 
     The rows of both stand for the points 0, 1, -1, 2, -2, 1/2, -1/2, infinity. Each row of B^T is divided by its
-    largest entry, and the row of G is multiplied by it: the filter is transformed only once, before the export.
+    largest entry, and the row of G is multiplied by this entry. G costs nothing at inference, because the filter is
+    transformed once, before the export.
     """
     points = [Fraction(0)] + [signed for point in PAIRS for signed in (point, -point)]
     inputs, filters = [], []
@@ -53,7 +55,7 @@ def transforms() -> tuple[Matrix, Matrix]:
 
 
 def _polynomial(roots: list[Fraction]) -> list[Fraction]:
-    """Coefficients of the product of all (x - root), constant term first."""
+    """Return the coefficients of the product of all (x - root), constant term first."""
     coefficients = [Fraction(1)]
     for root in roots:
         shifted, scaled = [Fraction(0), *coefficients], [-root * c for c in coefficients] + [Fraction(0)]
@@ -62,7 +64,7 @@ def _polynomial(roots: list[Fraction]) -> list[Fraction]:
 
 
 class WinogradNet(nn.Module):
-    """``model`` with conv2 by Winograd's algorithm; all layers except conv2 and local3 share their weights with it."""
+    """``model`` with conv2 by Winograd's algorithm; all layers except conv2 and local3 use the weights of ``model``."""
 
     def __init__(self, model: Cifar10Net) -> None:
         super().__init__()
@@ -75,12 +77,12 @@ class WinogradNet(nn.Module):
         self.scales = nn.ParameterDict(
             {_name(s): _constant(torch.full((channels, 1, 1, 1), float(s))) for s in (Fraction(-2), *_powers())}
         )
-        # From columns in (channel, row, column) order to (row of two, channel, tile, column), the order of _pool2.
+        # Reorder the columns from (channel, row, column) to the order of _pool2: (row % 2, channel, row // 2, column).
         columns = model.local3.weight.detach().unflatten(1, (channels, 3, 2, 6)).permute(0, 3, 1, 2, 4).flatten(1)
         self.local3 = _constant(columns)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [N, 10] of ``images`` [N, 3, 24, 24] float32, standardized."""
+        """Return the logits [N, 10] of ``images`` [N, 3, 24, 24] float32, standardized."""
         model = self.model
         x = F.max_pool2d(F.relu(model.conv1(images)), 3, stride=2, ceil_mode=True)  # [N, 64, 12, 12]
         phases = [self._normalize(F.relu(phase)) for phase in self._conv2(self._normalize(x))]  # [N, 64, 3, 12] each
@@ -91,8 +93,8 @@ class WinogradNet(nn.Module):
     def _conv2(self, x: Tensor) -> list[Tensor]:
         """Compute the four phases of conv2, [N, 64, 3, 12] each, of ``x`` [N, 64, 12, 12].
 
-        Differences are additions after a convolution by -2, because ONNX Runtime fuses a convolution and an addition;
-        a subtraction would leave its blocked memory format.
+        The difference a - b is computed as (a + b) - 2b: a convolution by -2, then an addition. ONNX Runtime fuses a
+        convolution with an addition, but a subtraction would leave its blocked memory format.
         """
         bias = self.model.conv2.bias
         first, last = self._product(x, 0, bias), self._product(x, 7, bias)
@@ -110,7 +112,7 @@ class WinogradNet(nn.Module):
         ]
 
     def _product(self, x: Tensor, index: int, bias: Tensor | None = None) -> Tensor:
-        """Product ``index``: a combination of each tile's input rows times the combination of the filter rows."""
+        """Return product ``index``: the input rows combined by B^T, convolved with the filter rows combined by G."""
         rows = F.conv2d(x, self.rows[index], stride=(ROWS, 1), padding=(2, 0), groups=x.shape[1])
         return F.conv2d(rows, self.kernels[index], bias, padding=(0, 2))
 
@@ -118,16 +120,16 @@ class WinogradNet(nn.Module):
         return F.conv2d(x, self.scales[_name(factor)], bias, groups=x.shape[1])
 
     def _normalize(self, x: Tensor) -> Tensor:
-        """Local response normalization, with one pass over memory less than ``LocalResponseNorm`` takes."""
+        """Return x * d^-0.75 like ``LocalResponseNorm``, but with one pass over memory less."""
         norm = self.model.norm1
         d = F.conv2d(x * x, norm.band, norm.biases)
         return x / torch.sqrt(d * torch.sqrt(d))
 
 
 def _pool2(phases: list[Tensor]) -> Tensor:
-    """pool2 of the phases, [N, 2 * 64, 3, 6]: the even rows 2t of all channels, then the odd rows 2t + 1."""
+    """Return pool2 of the phases, [N, 2 * 64, 3, 6]: the rows 2t of all channels, then the rows 2t + 1."""
     p = [F.max_pool2d(phase, (1, 3), stride=(1, 2), ceil_mode=True) for phase in phases]
-    # The first row of the next tile. Below the last tile there are zeros, which never exceed a value after a ReLU.
+    # Row 0 of the next tile. Zeros stand below the last tile: they never exceed a value after a ReLU.
     below = F.pad(p[0][:, :, 1:], (0, 0, 0, 1))
     even = torch.maximum(torch.maximum(p[0], p[1]), p[2])
     odd = torch.maximum(torch.maximum(p[2], p[3]), below)

@@ -1,4 +1,4 @@
-"""SHA256SUMS: the checksums of all files of a folder, as ``sha256sum --check SHA256SUMS`` reads them."""
+"""Write SHA256SUMS: the checksums of all files in a folder, in the format of ``sha256sum --check``."""
 
 import hashlib
 from pathlib import Path

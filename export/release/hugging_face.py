@@ -1,4 +1,4 @@
-"""The model card of a packed folder, as Hugging Face reads it."""
+"""Write the model card of a packed folder, README.md, in the format of Hugging Face."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ _PICTURE = re.compile(r"!\[(?P<title>.*?)\]\((?P<path>.*?)\)")
 
 
 def write_card(folder: Path, card: Path, family: str) -> None:
-    """Write ``card`` as ``folder/README.md``, with the paths of ``folder``, and copy its pictures there."""
+    """Write ``card`` to ``folder/README.md``, adapt its paths to ``folder``, and copy its pictures into ``folder``."""
     text = card.read_text(encoding="utf-8")
     for picture in _PICTURE.finditer(text):
         path = ROOT / picture["path"]

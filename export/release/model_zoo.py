@@ -1,4 +1,4 @@
-"""A model in the file layout of the ONNX Model Zoo: the model with test data, as a folder and as an archive.
+"""Write a model with test data in the file layout of the ONNX Model Zoo, as a folder and as an archive.
 
 Source: https://github.com/onnx/models
 """
@@ -25,8 +25,9 @@ def write(folder: Path, source: Path, model: onnx.ModelProto) -> None:
     """Write ``folder`` with the model and test data, and ``folder.tar.gz`` with the same files.
 
     Args:
-        source: the .onnx file.
-        model: the content of ``source``.
+        folder: The folder to create.
+        source: The .onnx file.
+        model: The content of ``source``.
     """
     data = folder / TEST_DATA
     data.mkdir(parents=True)
@@ -34,15 +35,15 @@ def write(folder: Path, source: Path, model: onnx.ModelProto) -> None:
     images = _test_images()
     session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
     names = [output.name for output in model.graph.output]
-    answers = session.run(names, {"images": images})
+    outputs = session.run(names, {"images": images})
     _write_tensor(data / "input_0.pb", images, model.graph.input[0].name)
-    for number, (name, values) in enumerate(zip(names, answers, strict=True)):
+    for number, (name, values) in enumerate(zip(names, outputs, strict=True)):
         _write_tensor(data / f"output_{number}.pb", np.asarray(values), name)
     _write_archive(folder.with_suffix(".tar.gz"), folder)
 
 
 def _test_images() -> np.ndarray:
-    """The same synthetic images for every model, [4, 32, 32, 3] uint8."""
+    """Return four synthetic images, [4, 32, 32, 3] uint8; every model gets the same images."""
     labels = np.arange(_TEST_IMAGES, dtype=np.uint8)
     return synthetic.draw(labels, np.random.default_rng(0)).transpose(0, 2, 3, 1).copy()
 
@@ -52,7 +53,7 @@ def _write_tensor(path: Path, values: np.ndarray, name: str) -> None:
 
 
 def _write_archive(path: Path, folder: Path) -> None:
-    """Archive ``folder`` without times and owners, so that equal files give equal archives."""
+    """Write ``folder`` to a .tar.gz archive without times and owners, so that equal files give equal archives."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for file in sorted(file for file in folder.rglob("*") if file.is_file()):

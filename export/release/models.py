@@ -1,4 +1,4 @@
-"""The models that ship with the runtime, as files: their folder, their manifest, their labels."""
+"""The models that ship with the runtime: their folder, their manifest, their labels."""
 
 import json
 from pathlib import Path
@@ -7,23 +7,23 @@ from typing import Any
 import onnx
 
 ROOT = Path(__file__).parents[2]
-"""The checkout."""
+"""The root of the checkout."""
 MODELS = ROOT / "runtime" / "cifar10_runtime" / "models"
 MANIFEST = "manifest.json"
 
 
 def read_manifest() -> dict[str, dict[str, Any]]:
-    """Read what the manifest says of each model: recipe, step, accuracy, and per file its name, size and SHA-256."""
+    """Return the manifest's entry of each model: recipe, step, accuracy; name, size and SHA-256 of each file."""
     models: dict[str, dict[str, Any]] = json.loads((MODELS / MANIFEST).read_text(encoding="utf-8"))["models"]
     return models
 
 
 def format_manifest(models: dict[str, dict[str, Any]]) -> str:
-    """The content of a manifest that describes ``models``."""
+    """Return the content of a manifest that describes ``models``."""
     return json.dumps({"models": models}, indent=2) + "\n"
 
 
 def labels_of(model: onnx.ModelProto) -> list[str]:
-    """The class names in the metadata of ``model``, in the order of its outputs."""
+    """Return the class names in the metadata of ``model``, in the order of its outputs."""
     labels: list[str] = json.loads(next(entry.value for entry in model.metadata_props if entry.key == "labels"))
     return labels

@@ -1,4 +1,4 @@
-"""Pack the models that ship for others: ONNX Model Zoo, Hugging Face, NVIDIA Triton.
+"""Pack the models that ship for the ONNX Model Zoo, Hugging Face and NVIDIA Triton.
 
 Packing is reproducible: equal models give equal files, byte for byte.
 """
@@ -29,20 +29,20 @@ class Options:
 
 @dataclass(frozen=True)
 class PackedModel:
-    """A file that ships, under the name that it has in the packed folder."""
+    """A model file that ships, and its name in the packed folder."""
 
     name: str
     source: Path
     on_gpu: bool
-    """Whether its graph is the one for GPUs."""
+    """Whether Triton runs the model on a GPU."""
 
 
 def pack(options: Options) -> None:
-    """Write the folder, complete or not at all.
+    """Write the packed folder; an error leaves no incomplete folder.
 
     Raises:
-        OptionError: the model card is missing, because this is not a checkout.
-        OSError: the folder cannot be written.
+        OptionError: The model card is missing, because this is not a checkout.
+        OSError: The folder cannot be written.
     """
     card = ROOT / "MODEL_CARD.md"
     if not card.is_file():
@@ -64,7 +64,7 @@ def pack(options: Options) -> None:
 
 
 def packed_models() -> Iterator[PackedModel]:
-    """The files that the manifest names."""
+    """Yield the model files that the manifest names."""
     for entry in read_manifest().values():
         for conv2_algorithm, file in entry["files"].items():
             on_gpu = conv2_algorithm == "direct" and entry["precision"] != "int8"
@@ -72,12 +72,12 @@ def packed_models() -> Iterator[PackedModel]:
 
 
 def packed_name(file_name: str) -> str:
-    """The name in the packed folder: ``fp32.onnx`` -> ``cifar10-cnn-fp32``."""
+    """Return the name in the packed folder: ``fp32.onnx`` -> ``cifar10-cnn-fp32``."""
     return f"{FAMILY}-{Path(file_name).stem}"
 
 
 def packed_manifest() -> str:
-    """The manifest of the models that ship, with the files' paths in the packed folder."""
+    """Return the manifest of the models that ship, with the paths of their files in the packed folder."""
     models = read_manifest()
     for entry in models.values():
         for file in entry["files"].values():

@@ -20,12 +20,12 @@ from release.models import MANIFEST, MODELS, format_manifest
 
 @dataclass(frozen=True)
 class ShippedModel:
-    """A model that ships, under one name, in one or more files."""
+    """A model that ships: one name, one or more files."""
 
     recipe: RecipeName
     """The recipe that trained it."""
     variants: tuple[Variant, ...]
-    """One per file, the default first. They differ only in the algorithm of conv2; the runtime chooses by device."""
+    """One variant per file, the default first. Only ``conv2_algorithm`` differs; the runtime chooses by device."""
 
 
 SHIPPED: Mapping[str, ShippedModel] = {
@@ -61,15 +61,15 @@ class ShippedFile:
 
 
 def ship(options: Options, models: Mapping[str, ShippedModel] = SHIPPED) -> None:
-    """Write the files of ``models`` and the manifest; delete files of models that no longer ship.
+    """Export ``models``, write their files and the manifest, and delete the files of models that no longer ship.
 
     Raises:
-        ZooError: a checkpoint or the data set is missing, or a model differs from PyTorch (VerificationError).
+        ZooError: A checkpoint or the data set is missing, or a model differs from PyTorch (VerificationError).
     """
     if not is_present(options.data_dir):
         raise DatasetError(
-            f"--data-dir {options.data_dir} has no data set: name one that has, "
-            "because the manifest says how accurate each model is"
+            f"--data-dir {options.data_dir} has no data set: choose a folder with cifar-10-batches-bin/, "
+            "because the manifest needs the accuracy of each model"
         )
     images = load_images(options.data_dir, needs_calibration=True)
     folders: dict[RecipeName, Path] = {"modern": options.modern_dir, "tutorial": options.tutorial_dir}
@@ -102,7 +102,7 @@ def export_models(
 
 
 def _export(name: str, model: ShippedModel, checkpoint: Checkpoint, images: Images) -> list[ShippedFile]:
-    """Export each variant of ``model``, and report it on stderr."""
+    """Return the exported file of each variant of ``model``; print its size and accuracy on stderr."""
     files = []
     for variant in model.variants:
         suffix = "" if variant == model.variants[0] else f"-{variant.conv2_algorithm}"

@@ -1,10 +1,10 @@
-"""A model in the model repository of NVIDIA Triton Inference Server."""
+"""Write a model into a model repository of NVIDIA Triton Inference Server."""
 
 import shutil
 from pathlib import Path
 
 MAX_BATCH_SIZE = 1024
-# The comment is part of config.pbtxt: it addresses the operator of the server.
+# The first line is a comment in config.pbtxt, for the administrator of the server.
 _ON_CPU = """\
 # Set count to the number of cores: many instances on small batches are faster than one instance on all cores.
 instance_group [{ kind: KIND_CPU count: 2 }]
@@ -21,8 +21,10 @@ def write(folder: Path, source: Path, labels: str, on_gpu: bool) -> None:
     """Write the model ``source`` to ``folder``, as version 1, with its configuration and its labels.
 
     Args:
-        labels: one class name per line.
-        on_gpu: whether the server is to compute it on a GPU.
+        folder: The folder of the model in the repository; its name is the name of the model.
+        source: The .onnx file.
+        labels: The class names, one per line.
+        on_gpu: Whether the server runs the model on a GPU.
     """
     (folder / "1").mkdir(parents=True)
     shutil.copyfile(source, folder / "1" / "model.onnx")
@@ -31,9 +33,9 @@ def write(folder: Path, source: Path, labels: str, on_gpu: bool) -> None:
 
 
 def model_configuration(name: str, on_gpu: bool) -> str:
-    """The config.pbtxt of a model: raw pixels [32, 32, 3] uint8 in, logits and probabilities [10] float32 out.
+    """Return the config.pbtxt of a model: raw pixels [32, 32, 3] uint8 in, logits and probabilities [10] float32 out.
 
-    The server gathers requests into batches, and adds the first dimension, the number of images.
+    The dims lack the first dimension, the batch size, which the server adds when it gathers requests into batches.
 
     Source: ``model_config.proto`` of Triton, and the README of its ONNX Runtime backend.
     """

@@ -9,7 +9,7 @@ _SUFFIX = ".dist-info"
 
 
 def version_of(package: str) -> str:
-    """The version of an installed package, else ``NOT_INSTALLED``.
+    """Return the version of an installed package, else ``NOT_INSTALLED``.
 
     The name of the folder PACKAGE-VERSION.dist-info says it. ``importlib.metadata`` takes as long to import as
     everything that ``--help`` needs, so that it is only asked for a package without such a folder.

@@ -87,7 +87,7 @@ def rows_of(output: Path) -> list[tuple[str, int, float]]:
 
 
 @pytest.mark.parametrize("script", ["plain_loop.py", "dataloader_loop.py"])
-def test_a_loop_classifies_a_folder(script: str, folder: Path, tmp_path: Path) -> None:
+def test_each_loop_script_classifies_a_folder(script: str, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.csv"
     result = run(BENCHMARKS / script, FP32, folder, output)
     assert result.returncode == 0, result.stderr

@@ -101,7 +101,7 @@ def owner_of(name: str) -> tuple[ModuleType, list[str]]:
     return module, rest
 
 
-def test_everything_in_the_map_of_the_tutorial_is_there() -> None:
+def test_every_name_in_the_tutorial_map_exists() -> None:
     text = (ROOT / "docs" / "tutorial-map.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([^|]*) \| ([^|]*) \|", text, re.MULTILINE)
     names = {name for _, here in rows for name in re.findall(r"`([^`]+)`", here)}
@@ -114,7 +114,7 @@ def test_everything_in_the_map_of_the_tutorial_is_there() -> None:
             owner = getattr(owner, attribute, None)
 
 
-def test_the_list_of_imports_is_current() -> None:
+def test_the_import_map_in_architecture_md_is_up_to_date() -> None:
     """Otherwise: `python docs/import_map.py`."""
     assert import_map.listing() in (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 
@@ -126,7 +126,7 @@ def commands() -> list[str]:
     return sorted({line for line in lines if line.startswith(starts)})
 
 
-def test_the_functions_on_the_three_ways_exist() -> None:
+def test_every_function_that_architecture_md_names_exists() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     steps = re.findall(r"`([\w/]+\.py):([\w.]+)`", text)
     assert len(steps) > 25

@@ -39,7 +39,7 @@ def test_inputs_and_outputs_are_those_of_the_contract(content: bytes) -> None:
     ]
 
 
-def test_metadata_name_labels_origin_variant_and_accuracy(
+def test_the_metadata_has_labels_origin_variant_and_accuracy(
     content: bytes, trained: Checkpoint, synthetic_dir: Path
 ) -> None:
     test = cifar10.load(synthetic_dir, "test")
@@ -58,7 +58,7 @@ def test_metadata_name_labels_origin_variant_and_accuracy(
     }
 
 
-def test_metadata_of_ten_crop_say_views_10(trained: Checkpoint) -> None:
+def test_the_metadata_of_a_ten_crop_model_has_views_10(trained: Checkpoint) -> None:
     exported = export_checkpoint(trained, Variant("fp32", "direct", ten_crop=True), Images())
     metadata = metadata_of(exported.content)
     assert (metadata["precision"], metadata["layout"], metadata["views"]) == ("fp32", "direct", "10")

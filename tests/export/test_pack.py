@@ -61,7 +61,7 @@ def read_manifest(zoo: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_packed_answers_are_those_of_onnxs_reference_implementation(zoo: Path, tmp_path: Path, name: str) -> None:
+def test_the_packed_outputs_are_those_of_onnxs_reference_implementation(zoo: Path, tmp_path: Path, name: str) -> None:
     folder = unpack(zoo, tmp_path, name)
     model = onnx.load(folder / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -85,9 +85,7 @@ def test_the_manifest_names_size_and_hash_of_every_packed_model(zoo: Path) -> No
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_archive_holds_the_model_that_ships_and_test_data_for_its_input(
-    zoo: Path, tmp_path: Path, name: str
-) -> None:
+def test_the_archive_has_the_shipped_model_and_its_test_data(zoo: Path, tmp_path: Path, name: str) -> None:
     folder = unpack(zoo, tmp_path, name)
     content = (folder / "model.onnx").read_bytes()
     assert content == (SHIPPED_MODELS / f"{name}.onnx").read_bytes()
@@ -98,7 +96,7 @@ def test_the_archive_holds_the_model_that_ships_and_test_data_for_its_input(
     assert packed == {path.relative_to(original): path.read_bytes() for path in original.rglob("*") if path.is_file()}
 
 
-def test_hugging_face_reads_the_card_whose_accuracies_the_manifest_has(zoo: Path) -> None:
+def test_hugging_face_reads_the_card_and_its_accuracies_are_those_of_the_manifest(zoo: Path) -> None:
     card = huggingface_hub.ModelCard.load(zoo / "README.md")
     assert card.data.license == "apache-2.0"
     assert card.data.to_dict()["library_name"] == "onnx"

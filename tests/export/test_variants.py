@@ -32,7 +32,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("conv2_algorithm", ["winograd", "direct"])
-def test_logits_of_raw_pixels_are_the_golden_ones(golden_folder: Path, conv2_algorithm: Conv2Algorithm) -> None:
+def test_logits_of_raw_pixels_match_the_original(golden_folder: Path, conv2_algorithm: Conv2Algorithm) -> None:
     reference = Reference(golden_folder)
     model = build(reference.state().model.eval(), Variant(conv2_algorithm=conv2_algorithm))
     logits, probabilities = session(model.SerializeToString()).run(None, {"images": reference.images_nhwc})
@@ -43,7 +43,7 @@ def test_logits_of_raw_pixels_are_the_golden_ones(golden_folder: Path, conv2_alg
 
 @settings(max_examples=20)
 @given(batch_size=st.integers(1, 130), seed=st.integers(0, 2**32 - 1))
-def test_the_default_variant_gives_pytorchs_answers_for_any_batch(
+def test_the_default_variant_gives_pytorchs_outputs_for_any_batch_size(
     content: bytes, trained: Checkpoint, batch_size: int, seed: int
 ) -> None:
     images = np.random.default_rng(seed).integers(0, 256, (batch_size, 32, 32, 3), dtype=np.uint8)
@@ -54,7 +54,7 @@ def test_the_default_variant_gives_pytorchs_answers_for_any_batch(
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_every_other_variant_gives_pytorchs_answers_for_images(
+def test_all_variants_except_the_default_give_pytorchs_outputs(
     trained: Checkpoint, few_images: Images, variant: Variant
 ) -> None:
     assert few_images.test is not None

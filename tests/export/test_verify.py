@@ -49,7 +49,7 @@ def test_a_truncated_file_is_found(content: bytes, size: int) -> None:
         open_session(content[:size])
 
 
-def test_wrong_metadata_are_found_in_the_final_file(content: bytes, network: Cifar10Net) -> None:
+def test_wrong_metadata_is_found_in_the_final_file(content: bytes, network: Cifar10Net) -> None:
     metadata = metadata_of(content)
     verify_final(content, network, DEFAULT, metadata)
     with pytest.raises(ContractError, match=r"metadata .*'step': '60'.*, expected .*'step': '61'"):

@@ -1,4 +1,4 @@
-"""Run the commands as a user does."""
+"""Run the commands in a subprocess, as a user does."""
 
 import subprocess
 import sys

@@ -24,10 +24,12 @@ NOISE_MULTIPLE = 10
 """Tolerance of a value, in multiples of its noise floor."""
 FLOAT32_RESOLUTION = 2.0**-23
 CHECKSUM_TOLERANCE = 2.5e-6
-"""Tolerance of a sum, relative to the magnitude of its terms. The sum of one standardized image of the original differs
-by 2.1e-6 from exact arithmetic, because the original rounds the mean to float32."""
+"""Tolerance of a sum, relative to the magnitude of its terms.
 
-# Noise floors of two towers, as in test_golden.py; the loss has its tolerance.
+The original rounds the mean to float32. So the sum of one of its standardized images differs by 2.1e-6 from exact
+arithmetic."""
+
+# Noise floors of the original on two towers, as explained in test_golden.py; for the loss, the tolerance itself.
 TOWER_GRADIENT_NOISE = {
     "conv1/weights": 4.19e-9,
     "conv1/biases": 5.24e-9,
@@ -93,7 +95,7 @@ class Reference:
 
 
 def tf_name(name: str) -> str:
-    """``conv1.weight`` -> ``conv1/weights``."""
+    """Return the name in the original: ``conv1.weight`` -> ``conv1/weights``."""
     return name.replace(".weight", "/weights").replace(".bias", "/biases")
 
 
@@ -109,7 +111,7 @@ def to_torch(name: str, value: Array) -> Tensor:
 
 
 def to_tf(name: str, value: Tensor) -> Array:
-    """The inverse of ``to_torch``."""
+    """Return a tensor in the dimension order of the original: the inverse of ``to_torch``."""
     array = value.detach().numpy()
     if name == "local3/weights":
         return array.reshape(384, 64, 6, 6).transpose(2, 3, 1, 0).reshape(2304, 384)
@@ -136,6 +138,6 @@ def assert_matches(actual: Array, golden: Mapping[str, Array], name: str, noise_
     samples = actual.ravel()[np.linspace(0, actual.size - 1, 64).astype(int)]
     np.testing.assert_allclose(samples, golden[f"{name}__samples"], rtol=0, atol=tolerance, err_msg=name)
     exact, sum_of_squares = actual.astype(np.float64), float(golden[f"{name}__sumsq"])
-    size_of_sum = np.sqrt(sum_of_squares * actual.size)  # not the sum itself: signed values cancel
-    assert abs(exact.sum() - golden[f"{name}__sum"]) <= CHECKSUM_TOLERANCE * size_of_sum, name
+    magnitude = np.sqrt(sum_of_squares * actual.size)  # not the sum itself, because signed values cancel
+    assert abs(exact.sum() - golden[f"{name}__sum"]) <= CHECKSUM_TOLERANCE * magnitude, name
     assert abs((exact**2).sum() - sum_of_squares) <= CHECKSUM_TOLERANCE * sum_of_squares, name

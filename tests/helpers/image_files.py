@@ -1,4 +1,4 @@
-"""Image files of each format, compression and pixel type, also of those that Pillow reads but cannot write."""
+"""Image files of each format, compression and pixel type, including types that Pillow can read but not write."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def picture(width: int, height: int, mode: str) -> Image.Image:
-    """Return waves of all colors with a little noise, the same in each call."""
+    """Return an image of colored waves with a little noise; equal arguments give equal images."""
     y, x, channel = np.ogrid[:height, :width, :3]
     noise = np.random.default_rng(0).integers(-8, 8, (height, width, 3))
     image = Image.fromarray((127 + 110 * np.sin(x / 9 + y / 5 * channel + channel) + noise).astype(np.uint8))
@@ -21,7 +21,7 @@ def picture(width: int, height: int, mode: str) -> Image.Image:
 
 
 def with_checksums(png: bytes) -> bytes:
-    """Return the PNG file with correct checksums, so that a decoder gets to see the damage."""
+    """Return the PNG file with correct checksums, so that a decoder does not stop at a wrong checksum."""
     chunks, start = [png[:8]], 8
     while len(png) >= start + 12:
         end = start + 8 + int.from_bytes(png[start : start + 4], "big")
@@ -31,7 +31,7 @@ def with_checksums(png: bytes) -> bytes:
 
 
 def interlaced_png(width: int, height: int) -> bytes:
-    """Return an Adam7 file, which Pillow cannot write."""
+    """Return an interlaced (Adam7) PNG file, which Pillow cannot write."""
     pixels = np.asarray(picture(width, height, "RGB"))
     passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
     rows = (b"\0" + row.tobytes() for x, y, dx, dy in passes for row in pixels[y::dy, x::dx] if row.size)
@@ -43,7 +43,7 @@ def interlaced_png(width: int, height: int) -> bytes:
 
 
 def tiled_tiff(width: int, height: int) -> bytes:
-    """Return a gray image in one tile."""
+    """Return a gray TIFF file with one tile, which Pillow cannot write."""
     side = -(-max(width, height) // 16) * 16
     tags = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 277: 1, 322: side, 323: side, 324: 134, 325: side * side}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
@@ -51,7 +51,7 @@ def tiled_tiff(width: int, height: int) -> bytes:
 
 
 def rle_bmp(width: int, height: int) -> bytes:
-    """Return an image of 256 colors, run-length encoded."""
+    """Return a run-length encoded BMP file of 256 colors, which Pillow cannot write."""
     image = picture(width, height, "P")
     image.save(buffer := io.BytesIO(), "BMP")
     rows = np.asarray(image)[::-1].tolist()

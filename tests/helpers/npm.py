@@ -32,7 +32,7 @@ def need_packages(folder: Path) -> None:
 
 
 def npm(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run ``npm WORDS...`` in a folder."""
+    """Run ``npm WORDS...`` in the folder ``cwd``."""
     return subprocess.run([str(NPM), *words], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 

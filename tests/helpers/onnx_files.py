@@ -1,4 +1,4 @@
-"""Exported models as the tests open and break them."""
+"""Open, inspect and damage exported models in tests."""
 
 import onnx
 import onnxruntime
@@ -7,15 +7,17 @@ from cifar10_zoo.data.cifar10 import Dataset
 
 
 def session(content: bytes) -> onnxruntime.InferenceSession:
+    """Return a CPU session of an exported model."""
     return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
 
 def metadata_of(content: bytes) -> dict[str, str]:
+    """Return the metadata of an exported model."""
     return {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
 
 
 def negate_last_layer(content: bytes) -> bytes:
-    """The model with negated weights in its last layer: the top-1 prediction becomes the last one."""
+    """Return the model with negated weights in its last layer: the top-1 class becomes the least probable class."""
     model = onnx.load_from_string(content)
     last = next(tensor for tensor in model.graph.initializer if sorted(tensor.dims) == [10, 192])
     last.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(last), last.name))
@@ -24,5 +26,5 @@ def negate_last_layer(content: bytes) -> bytes:
 
 
 def first(count: int, data: Dataset) -> Dataset:
-    """The first ``count`` images, for tests whose outcome does not depend on the number of images."""
+    """Return the first ``count`` images, for tests whose result does not depend on the number of images."""
     return Dataset(data.name, data.classes, data.images[:count], data.labels[:count])

@@ -8,7 +8,7 @@ from cifar10_zoo.data import cifar10
 
 
 def write_small_data(source: Path, target: Path, records_per_file: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copy the first records of each file of the data set in ``source`` to ``target``, and allow files of this size."""
+    """Copy the first records of each data file in ``source`` to ``target``, and make the loader accept this size."""
     monkeypatch.setattr(cifar10, "RECORDS_PER_FILE", records_per_file)
     (target / cifar10.FOLDER).mkdir(parents=True)
     for path in (source / cifar10.FOLDER).iterdir():

@@ -18,7 +18,7 @@ from tests.helpers.golden_reference import Reference
 
 
 def main(golden: Path, output: Path) -> None:
-    """Take the step and write its results."""
+    """Take one training step on this rank; rank 0 writes the results."""
     torch.set_num_threads(1)
     reference = Reference(golden)
     images = np.ascontiguousarray(reference.arrays("preprocess")["eval_images"].transpose(0, 3, 1, 2))

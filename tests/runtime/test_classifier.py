@@ -60,7 +60,7 @@ def test_wrong_arguments_are_usage_errors(model_file: Path, photo: Path) -> None
         Classifier(model_file, device="gpu")
 
 
-def test_contents_may_hold_failures_of_their_source(classifier: Classifier, photo: Path) -> None:
+def test_a_failure_among_the_contents_gives_a_failed_prediction(classifier: Classifier, photo: Path) -> None:
     contents: list[tuple[str, bytes | ImageError] | Prediction] = [
         ("a.png", photo.read_bytes()),
         ("b.png", ImageError("the row has no image bytes")),
@@ -229,7 +229,7 @@ def test_a_closed_classifier_refuses_work(model_file: Path, pictures: list[str])
         classifier.probabilities(np.zeros((1, 32, 32, 3), np.uint8))
 
 
-def test_closing_a_busy_classifier_is_an_inference_error_in_every_thread(pictures: list[str]) -> None:
+def test_closing_a_busy_classifier_raises_inference_error_in_every_thread(pictures: list[str]) -> None:
     classifier = Classifier("int8", device="cpu")
     batch = np.zeros((5000, 32, 32, 3), np.uint8)
 
@@ -319,9 +319,7 @@ CGROUP_V1 = "4:memory:/\n3:cpu,cpuacct:/docker/one\n"
         ),
     ],
 )
-def test_the_limit_of_the_cgroup_bounds_the_number_of_threads(
-    tmp_path: Path, files: dict[str, str], limit: float
-) -> None:
+def test_the_cgroup_limit_bounds_the_number_of_threads(tmp_path: Path, files: dict[str, str], limit: float) -> None:
     root = write(tmp_path, files)
     assert cgroup_limit(root) == limit
     processors = usable_processors(root)

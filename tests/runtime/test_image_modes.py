@@ -140,7 +140,7 @@ def test_every_mode_orientation_and_size_gives_the_expected_pixels(tmp_path: Pat
 
 
 @pytest.mark.parametrize("mode", REFUSED)
-def test_a_mode_without_a_defined_white_is_an_error(tmp_path: Path, mode: str) -> None:
+def test_a_32_bit_mode_is_an_error(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (32, 32)).save(tmp_path / "image.tif")
     with pytest.raises(ImageError, match="32-bit"):
         decode(str(tmp_path / "image.tif"), 32)

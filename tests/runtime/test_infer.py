@@ -216,7 +216,7 @@ def test_wrong_usage_is_an_error_of_one_line(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.csv", "loop.csv"]
 
 
-def test_unusual_files_and_names_have_rows(folder: Path, model_file: Path, tmp_path: Path) -> None:
+def test_unusual_file_types_and_names_get_rows(folder: Path, model_file: Path, tmp_path: Path) -> None:
     """A pipe, a dangling link, names of any bytes; the names read from CSV and JSON lines are the original names."""
     good = next((folder / "disc").iterdir()).read_bytes()
     names = ["carriage\rreturn.png", 'comma, "quoted".png', "line\nbreak.png", "not utf-8 \udcff.png", "é ✓.png"]

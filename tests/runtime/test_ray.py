@@ -69,7 +69,7 @@ def test_every_source_gives_the_rows_of_cifar10_infer_also_when_resumed(place: P
     result = on_ray(*words, "--output", "out", "--resume", cwd=place)
     assert result.returncode == 3, "the failures of all partitions count"
     assert "400 images, 4 failed" in result.stderr
-    assert "18 of 20 partitions were there" in result.stderr
+    assert "18 of 20 partitions were already done" in result.stderr
     assert {path.name: path.read_bytes() for path in (place / "out").glob("part-*")} == before
     result = on_ray(*words, "--output", "out", "--resume", "--top-k", 2, cwd=place)
     assert_fails_cleanly(result, 2, "--output out", "other options")
@@ -152,7 +152,7 @@ def read(path: Path, column: str = "image") -> list[sources.Content]:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_cluster_without_gpus_is_an_error_and_leaves_the_folder_free(place: Path, tmp_path: Path) -> None:
+def test_a_cluster_without_gpus_is_an_error_and_the_output_folder_stays_empty(place: Path, tmp_path: Path) -> None:
     words = (place / "images", "--output", tmp_path / "out")
     assert_fails_cleanly(on_ray(*words, "--device", "cuda"), 1, "--device cuda", "no GPU")
     assert list((tmp_path / "out").iterdir()) == []
@@ -180,7 +180,7 @@ def test_resume_continues_a_job_that_a_signal_stopped(place: Path, tmp_path: Pat
     result = on_ray(*words, "--resume")
     assert result.returncode == 3, result.stderr
     assert "4000 images, 40 failed" in result.stderr
-    assert f"({there} of 40 partitions were there)" in result.stderr
+    assert f"({there} of 40 partitions were already done)" in result.stderr
     assert ray_sources.rows_of(tmp_path / "out") == 40 * ray_sources.rows_of(place / "cli.parquet")
 
 
@@ -335,7 +335,7 @@ def s3(place: Path) -> Iterator[Any]:
         server.kill()
 
 
-def test_a_bucket_serves_images_and_takes_results(place: Path, s3: Any) -> None:
+def test_images_are_read_from_a_bucket_and_results_are_written_to_it(place: Path, s3: Any) -> None:
     """Images below a prefix, tar shards and Parquet files; results go into the same bucket, also when resumed."""
     words = (
         "s3://bucket/data/images",
@@ -352,7 +352,7 @@ def test_a_bucket_serves_images_and_takes_results(place: Path, s3: Any) -> None:
 
     s3.rm("bucket/out/part-000007.parquet")
     assert_fails_cleanly(on_ray(*words, "--output", "s3://bucket/out"), 2, "--output s3://bucket/out", "--resume")
-    assert "14 of 15 partitions were there" in on_ray(*words, "--output", "s3://bucket/out", "--resume").stderr
+    assert "14 of 15 partitions were already done" in on_ray(*words, "--output", "s3://bucket/out", "--resume").stderr
     assert s3.cat_file("bucket/out/part-000007.parquet") == (place / "from_s3" / "part-000007.parquet").read_bytes()
 
     assert_fails_cleanly(on_ray("s3://bucket/none", "--output", "s3://bucket/a"), 2, "s3://bucket/none does not exist")

@@ -92,7 +92,7 @@ def predictions(draw: st.DrawFn) -> Prediction:
 
 @settings(max_examples=60)
 @given(st.lists(predictions(), max_size=40))
-def test_all_numbers_agree_with_an_independent_count(given_predictions: list[Prediction]) -> None:
+def test_the_numbers_on_the_page_agree_with_an_independent_count(given_predictions: list[Prediction]) -> None:
     shown = page(*given_predictions)
     good = [prediction for prediction in given_predictions if not prediction.error]
     pairs = [(Path(prediction.path).parent.name, prediction.label) for prediction in good]
@@ -186,7 +186,7 @@ def test_examples_are_a_uniform_sample() -> None:
     assert np.std(numbers) > 2_000
 
 
-def test_the_same_predictions_make_the_same_bytes(folder: Path) -> None:
+def test_the_same_predictions_give_the_same_page(folder: Path) -> None:
     given_predictions = [read(str(path)) for path in sorted(folder.rglob("*.png"))]
     assert page(*given_predictions).html == page(*given_predictions).html
 
@@ -200,7 +200,7 @@ def test_the_same_predictions_make_the_same_bytes(folder: Path) -> None:
         pytest.param("{{ title }} {% raw %} {# x #}", id="Jinja template"),
     ],
 )
-def test_no_text_becomes_markup(text: str) -> None:
+def test_markup_in_texts_is_escaped(text: str) -> None:
     """The page has the same elements with the same attributes as a page with harmless texts."""
 
     def shown(text: str) -> Page:
@@ -221,7 +221,7 @@ def test_no_text_becomes_markup(text: str) -> None:
 
 @settings(max_examples=100)
 @given(st.text(st.characters(), max_size=300))
-def test_any_name_can_be_encoded_and_is_shortened(name: str) -> None:
+def test_any_name_is_encoded_as_utf8_and_a_long_name_is_shortened(name: str) -> None:
     html = page(Prediction(name, (("cat", 1.0),)), Prediction(name, (), name), title=name).html
     assert len(html.encode("utf-8")) < 60_000
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", html)

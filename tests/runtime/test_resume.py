@@ -185,7 +185,7 @@ def test_resume_refuses_other_images(good: list[Path], output: Path, tmp_path: P
     assert infer(*words).returncode == SOME_FAILED
 
 
-def test_resume_replaces_a_torn_row(images: Path, output: Path) -> None:
+def test_resume_replaces_an_incomplete_row(images: Path, output: Path) -> None:
     """The partial file is empty, cut in the header, in the last row, in a quoted path, or followed by garbage."""
     whole = leave_partial(images, output)
     rows = whole.read_bytes()
@@ -234,7 +234,7 @@ def test_a_full_disk_ends_with_a_whole_row() -> None:
         assert content == b"" or content.endswith(b"cat,0.5,\n")
 
 
-def test_a_full_disk_keeps_what_a_file_had_before_rows_were_appended(images: Path, tmp_path: Path) -> None:
+def test_appending_to_a_file_on_a_full_disk_keeps_its_earlier_content(images: Path, tmp_path: Path) -> None:
     """cifar10-infer ... >> rows.jsonl, where the file has 500 bytes and the disk gets full at once or later."""
     target = tmp_path / "rows.jsonl"
     for blocks in (1, 9):
@@ -326,7 +326,7 @@ def test_a_signal_to_a_waiting_run_keeps_all_its_rows(good: list[Path], output: 
 
 
 def test_ignored_signals_stay_ignored(good: list[Path], output: Path) -> None:
-    """Nohup ignores SIGHUP for the command, a shell ignores SIGINT for a background job."""
+    """``nohup`` ignores SIGHUP for the command; a shell ignores SIGINT for a background job."""
     with waiting(good, output, before=("sh", "-c", 'trap "" HUP INT; exec "$0" "$@"')) as process:
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGINT)

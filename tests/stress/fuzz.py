@@ -1,11 +1,11 @@
-"""Damage images, models, data sets and checkpoints at random; each must be refused cleanly or read correctly.
+"""Damage images, models, data sets and checkpoints at random; each file must be rejected cleanly or read correctly.
 
     python tests/stress/fuzz.py --seed 0 --images 10000 --models 1000 --files 1000
     python tests/stress/fuzz.py --seed 0 --only images 4711 --folder kept
 
-A case is a pure function of kind, seed and number. Cases run in a subprocess, which is replaced after a crash or hang.
-Exit status 1 reports a fault: an undocumented exception, a crash, more than 5 s or 1 GiB for a case, or output of a
-library on stdout or stderr.
+Kind, seed and number determine a case. Cases run in a subprocess, which is replaced after a crash or hang. The exit
+status is 1 after a fault: an undocumented exception, a crash, more than 5 s or 1 GiB for a case, or output of a library
+on stdout or stderr.
 """
 
 import argparse
@@ -47,7 +47,10 @@ EXTREMES = sorted({(1 << bits) + more for bits in (0, 7, 8, 15, 16, 31, 32, 63) 
 
 
 def mutate(content: bytes, other: bytes, random: Random) -> bytes:
-    """Return ``content`` with one to four faults, mostly near its beginning; it may begin like ``other``."""
+    """Return ``content`` with one to four random faults, mostly near its beginning.
+
+    One kind of fault replaces the beginning by the first bytes of ``other``.
+    """
     data = bytearray(content)
     for _ in range(random.choice((1, 1, 2, 4))):
         at = random.randrange(max(1, min(len(data), random.choice((64, 1024, len(data))))))
@@ -75,7 +78,7 @@ def mutate(content: bytes, other: bytes, random: Random) -> bytes:
 class Images:
     """The kind ``images``: damaged image files, classified in batches."""
 
-    together = 32
+    cases_per_call = 32
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.seeds = folder, list(image_seeds())
@@ -102,16 +105,16 @@ class Images:
 class Models:
     """The kind ``models``: damaged models, run on three images; half have damaged bytes, half are valid protobuf."""
 
-    together = 1
+    cases_per_call = 1
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "model.onnx"
         self.seeds = [(MODELS / name).read_bytes() for name in ("int8.onnx", "fp16.onnx")]
         self.operators = sorted({schema.name for schema in onnx.defs.get_all_schemas()})
-        Classifier("int8", device="cpu").close()  # so that the memory of any model counts as memory at the start
+        Classifier("int8", device="cpu").close()  # the memory that every model needs counts as memory at the start
 
     def check(self, random: Random) -> int:
-        """Let any undocumented exception through; return 1 if the model was accepted, else 0."""
+        """Raise any undocumented exception; return 1 if the model was accepted, else 0."""
         content = random.choice(self.seeds)
         damage = mutate(content, self.seeds[0], random) if random.random() < 0.5 else self.rewire(content, random)
         self.path.write_bytes(damage)
@@ -160,7 +163,7 @@ class Models:
 
 
 def set_fields(message: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield each field that is set in a protobuf message or its submessages, after the message that has it."""
+    """Yield (message, field) for each field that is set in a protobuf message or its submessages."""
     for descriptor, value in message.ListFields():
         yield message, descriptor
         if descriptor.message_type:
@@ -171,11 +174,11 @@ def set_fields(message: Any) -> Iterator[tuple[Any, Any]]:
 class Files:
     """The kind ``files``: damaged data files, class names and checkpoints, some with a correct checksum."""
 
-    together = 1
+    cases_per_call = 1
 
     def __init__(self, folder: Path) -> None:
         folder = Path(tempfile.mkdtemp(dir=folder))  # an earlier process may have left damaged files
-        dataset.RECORDS_PER_FILE = 200  # 10,000 records would prove no more
+        dataset.RECORDS_PER_FILE = 200  # 10,000 records would only be slower
         self.data, self.folder, recipe = folder / "data", folder / "train", Hyperparameters(batch_size=8)
         options = train.Options(data_dir=self.data, train_dir=self.folder, max_steps=2, hyperparameters=recipe)
         synthetic.write(self.data)
@@ -185,7 +188,7 @@ class Files:
         self.content = self.trained.path.read_bytes()
 
     def check(self, random: Random) -> int:
-        """Let any undocumented exception through; return 1 if the file was accepted, else 0."""
+        """Raise any undocumented exception; return 1 if the file was accepted, else 0."""
         try:
             random.choice((self.batch, self.batch, self.classes, self.damaged, self.damaged, self.signed))(random)
         except ZooError as error:
@@ -193,7 +196,7 @@ class Files:
         return 1
 
     def batch(self, random: Random) -> None:
-        """A data file: the data that is loaded is the content of the file."""
+        """Check that a damaged data file is an error, or that the loaded data equals the content of the file."""
         path = self.data / dataset.FOLDER / random.choice(dataset.FILES["train"])
         with replaced(path, mutate(path.read_bytes(), bytes(range(256)), random)) as content:
             data = dataset.load(self.data, "train")
@@ -203,7 +206,7 @@ class Files:
         assert data.labels.max() <= 9
 
     def classes(self, random: Random) -> None:
-        """batches.meta.txt: it gives ten names, or an error."""
+        """Check that a damaged batches.meta.txt is an error, or gives ten class names."""
         path = self.data / dataset.FOLDER / dataset.META_FILE
         with replaced(path, mutate(path.read_bytes(), "\ufeff\u2028\x85".encode(), random)):
             data = dataset.load(self.data, "test")
@@ -211,7 +214,7 @@ class Files:
         self.trained.require_classes_of(data)
 
     def damaged(self, random: Random) -> None:
-        """A checkpoint: if it can be read, it has the values of the undamaged one."""
+        """Check that a damaged checkpoint is an error, or has the values of the undamaged checkpoint."""
         size = 8 + int.from_bytes(self.content[:8], "little")
         header, rest = self.content[:size], self.content[size:]
         damaged_header, damaged_file = mutate(header, rest, random), mutate(self.content, rest, random)
@@ -224,7 +227,7 @@ class Files:
         assert all(tensor.equal(self.trained.tensors[name]) for name, tensor in read.tensors.items())
 
     def signed(self, random: Random) -> None:
-        """A checkpoint that another program wrote, with a correct checksum."""
+        """Check that a wrong checkpoint with a correct checksum is an error or can be evaluated."""
         with safetensors.safe_open(self.trained.path, framework="pt") as file:
             metadata = dict(file.metadata())
         del metadata["sha256"]
@@ -248,11 +251,11 @@ class Files:
     def evaluate(self) -> None:
         """Run the evaluate command; it may print one line on stderr."""
         options = evaluate.Options(data_dir=self.data, checkpoint_dir=self.folder, run_once=True, device="cpu")
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as said:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as stderr:
             try:
                 evaluate.evaluate(options)
             finally:
-                assert said.getvalue().count("\n") <= 1, said.getvalue()
+                assert stderr.getvalue().count("\n") <= 1, stderr.getvalue()
 
 
 def require_one_line(error: Exception) -> int:
@@ -277,7 +280,7 @@ KINDS: dict[str, type[Images] | type[Models] | type[Files]] = {"images": Images,
 
 @dataclass
 class Tally:
-    """The results of cases; seconds and memory are those of the worst group of cases that ran together."""
+    """The results of cases; ``seconds`` and ``memory`` are the largest of all groups of cases that ran together."""
 
     cases: int = 0
     accepted: int = 0
@@ -298,7 +301,7 @@ def work(kind: str, seed: int, folder: Path, connection: Connection) -> None:
     console = os.open(folder / "console", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     for descriptor in (1, 2):  # native libraries bypass sys.stdout and sys.stderr
         os.dup2(console, descriptor)
-    resource.setrlimit(resource.RLIMIT_AS, (8 * MEMORY, 8 * MEMORY))  # protects the machine
+    resource.setrlimit(resource.RLIMIT_AS, (8 * MEMORY, 8 * MEMORY))  # a fault must not exhaust the machine's memory
     warnings.filterwarnings("ignore", module="PIL")  # as cifar10-infer does
     torch.set_num_threads(1)
     subject = KINDS[kind](folder)
@@ -338,11 +341,11 @@ class Worker:
 
     def start(self) -> None:
         """Start the process and wait until it is ready."""
-        self.connection, theirs = multiprocessing.Pipe()
+        self.connection, other_end = multiprocessing.Pipe()
         spawn = multiprocessing.get_context("spawn")
-        self.process = spawn.Process(target=work, args=(*self.arguments, theirs), daemon=True)
+        self.process = spawn.Process(target=work, args=(*self.arguments, other_end), daemon=True)
         self.process.start()
-        theirs.close()  # otherwise the end of the process would not close the connection
+        other_end.close()  # otherwise the end of the process would not close the connection
         if fault := self.receive(Tally(), STARTUP_SECONDS).faults:
             raise RuntimeError(f"{fault}: {(self.arguments[2] / 'console').read_text()}")
 
@@ -356,8 +359,8 @@ class Worker:
         """Return the tally that the process sends, or ``expected`` with a fault if it sends none in time."""
         try:
             if self.connection.poll(seconds):
-                said: Tally = self.connection.recv()
-                return said
+                tally: Tally = self.connection.recv()
+                return tally
             expected.seconds = seconds
             expected.faults.append(f"no end after {seconds:.0f} s")
         except EOFError:
@@ -366,18 +369,18 @@ class Worker:
         return expected
 
     def run(self, numbers: Sequence[int]) -> Tally:
-        """Run cases and return their tally; after a fault among several cases, run each of them again alone."""
+        """Run cases and return their tally; after a fault in a group of cases, run each case again by itself."""
         self.connection.send(numbers)
         tally = self.receive(Tally(len(numbers)), 2 * SECONDS)
         if not tally.faults:
             return tally
         self.stop()
         self.start()
-        alone = Tally()
+        separate = Tally()
         for number in numbers if len(numbers) > 1 else ():
-            alone.add(self.run([number]))
-        if alone.faults:
-            return alone
+            separate.add(self.run([number]))
+        if separate.faults:
+            return separate
         kind, seed, _ = self.arguments
         command = f"--seed {seed} --only {kind} {' '.join(map(str, numbers))}"
         tally.faults = [f"{command}: {fault}" for fault in tally.faults]
@@ -386,9 +389,9 @@ class Worker:
 
 def fuzz(kind: str, numbers: Sequence[int], seed: int, folder: Path) -> Tally:
     """Run the cases with these numbers, with their files in ``folder``, and return their tally."""
-    worker, together, total = Worker(kind, seed, folder), KINDS[kind].together, Tally()
-    for start in range(0, len(numbers), together):
-        total.add(worker.run(numbers[start : start + together]))
+    worker, group, total = Worker(kind, seed, folder), KINDS[kind].cases_per_call, Tally()
+    for start in range(0, len(numbers), group):
+        total.add(worker.run(numbers[start : start + group]))
     worker.stop()
     return total
 

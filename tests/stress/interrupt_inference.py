@@ -1,9 +1,9 @@
-"""Interrupt cifar10-infer at random moments in many ways, and compare the result of --resume with an uninterrupted run.
+"""Interrupt cifar10-infer at random moments, resume it, and compare its result with that of an uninterrupted run.
 
     python tests/stress/interrupt_inference.py --files 5000 --times 20 --seed 0
 
-After each interruption, the partial file has the first rows of an uninterrupted run. In the end, the result has the
-same bytes as the result of that run.
+After each interruption, the partial file must have the first rows of an uninterrupted run. After the last one, the
+result must have the same bytes as the result of the uninterrupted run.
 """
 
 import csv
@@ -30,12 +30,12 @@ from PIL import Image
 NAMES = ("plain", 'comma, "quoted"', "line\nbreak", "carriage\rreturn", "é ✓", "not utf-8 \udcff")
 """Parts of the names of the images."""
 COMPLETE = (0, 3)
-"""Exit statuses of a run that was not interrupted."""
+"""Exit statuses of a complete run: 3 if some images cannot be read."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Prove that a run that is interrupted and resumed ends with the same bytes."""
+    """Prove that an interrupted and resumed run writes the same bytes as an uninterrupted run."""
 
     files: int = 5000
     times: int = 20
@@ -63,7 +63,7 @@ def write_pixels(path: Path, seed: int) -> None:
 _START = """
 import os
 from cifar10_runtime.cli import main, signals
-signals.on_signals(signals.stop_at_once)  # the first thing that main does; an earlier signal would hit Python itself
+signals.on_signals(signals.stop_at_once)  # main also does this first; Python itself handles an earlier signal
 os.write(2, b"started\\n")
 main.main()
 """
@@ -76,7 +76,7 @@ def start(
     stdout: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
     """Start ``cifar10-infer WORDS...`` and return when it handles signals itself."""
-    before = before or ("env", "--default-signal=HUP")  # if the tests run under nohup, SIGHUP is ignored
+    before = before or ("env", "--default-signal=HUP")  # under nohup, the tests would inherit an ignored SIGHUP
     command = [*before, sys.executable, "-c", _START, *map(str, words)]
     process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, bufsize=0)
     assert process.stderr is not None
@@ -93,19 +93,19 @@ def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
 
 
 def rows_of(content: bytes, suffix: str) -> list[list[str]]:
-    """The rows of CSV or JSON lines, read without the code of the command."""
+    """Return the rows of CSV or JSON lines, parsed without the code of cifar10-infer."""
     text = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
     return list(csv.reader(text)) if suffix == ".csv" else [[line] for line in text]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A command to interrupt, and its output when it is not interrupted."""
+    """A command to interrupt, and the output of an uninterrupted run of it."""
 
     images: Path
     output: Path
     rows: bytes
-    """The whole content of the partial file."""
+    """The content of the complete partial file, before it becomes the result."""
     result: bytes
     """The content of the result file."""
     seconds: float
@@ -116,17 +116,17 @@ class Run:
         """The command line."""
         return (self.images, "--model", "int8", "--output", self.output, "--resume")
 
-    def assert_first_rows(self, content: bytes, may_be_torn: bool = False) -> None:
-        """Assert that ``content`` is the first rows of the uninterrupted run, and ends with a whole row."""
+    def assert_first_rows(self, content: bytes, may_be_incomplete: bool = False) -> None:
+        """Assert that ``content`` has the first rows of the uninterrupted run, and ends with a whole row."""
         assert self.rows.startswith(content)
-        if not may_be_torn:
+        if not may_be_incomplete:
             suffix = ".csv" if self.output.suffix == ".csv" else ".jsonl"
             found = rows_of(content, suffix)
             assert found == rows_of(self.rows, suffix)[: len(found)]
             assert content[-1:] in (b"", b"\n")
 
     def check(self, kind: str, status: int) -> str:
-        """Assert that the result, or else the partial file, is right; return which of them exists."""
+        """Assert that the result, or else the partial file, is right; return how much was written, for the summary."""
         killed = status == -signal.SIGKILL  # SIGKILL can hit in the middle of a write
         if self.output.exists():
             assert self.output.read_bytes() == self.result
@@ -138,7 +138,7 @@ class Run:
         assert len(partial) <= 1
         assert left == partial or killed
         content = partial[0].read_bytes() if partial else b""
-        self.assert_first_rows(content, may_be_torn=killed)
+        self.assert_first_rows(content, may_be_incomplete=killed)
         return f"{kind}: {len(content) / len(self.rows):.0%} written"
 
     def finish(self) -> None:
@@ -154,7 +154,7 @@ class Run:
 
 
 def uninterrupted(images: Path, output: Path) -> Run:
-    """Run the command twice: first to fill caches and to get the rows of a Parquet file, then to measure its time."""
+    """Return the uninterrupted run. The first run fills caches and gives the rows; the second run is timed."""
     lines = output.with_suffix(".jsonl" if output.suffix == ".parquet" else output.suffix)
     seconds = 0.0
     contents = []
@@ -176,7 +176,7 @@ def wait(process: subprocess.Popen[bytes], seconds: float) -> None:
 
 
 def by_signal(number: int) -> Callable[[Run, random.Random], int]:
-    """A function that interrupts a run by a signal and returns its exit status."""
+    """Return a function that interrupts a run by a signal and returns its exit status."""
 
     def interrupt(run: Run, chance: random.Random) -> int:
         process = start(*run.words)
@@ -190,7 +190,7 @@ def by_signal(number: int) -> Callable[[Run, random.Random], int]:
 
 
 def by_removed_folder(run: Run, chance: random.Random) -> int:
-    """Remove the folder of the output; half of the times, create it again before the run ends."""
+    """Remove the folder of the output; with probability 1/2, create it again before the run ends."""
     process = start(*run.words)
     wait(process, chance.uniform(0, run.seconds))
     while run.output.parent.exists():  # the run may be writing to it
@@ -234,7 +234,7 @@ KINDS: dict[str, Callable[[Run, random.Random], int]] = {
 
 
 def close_stdout(run: Run, chance: random.Random) -> str:
-    """Close the pipe from stdout; assert that the reader has got whole rows."""
+    """Read some rows from stdout and close the pipe; assert that the rows are whole."""
     process = start(*run.words[:-2], "-", stdout=subprocess.PIPE)
     assert process.stdout is not None
     until = time.monotonic() + chance.uniform(0, run.seconds)
@@ -252,7 +252,7 @@ def close_stdout(run: Run, chance: random.Random) -> str:
 
 
 def signal_to_stdout(run: Run, chance: random.Random) -> str:
-    """Send a signal; assert that whole rows are on stdout, even if nobody has read any before."""
+    """Send a signal; assert that stdout has whole rows, even if no row was read before the signal."""
     number = chance.choice([signal.SIGINT, signal.SIGTERM])
     process = start(*run.words[:-2], "-", stdout=subprocess.PIPE)
     wait(process, chance.uniform(0, run.seconds))
@@ -264,13 +264,13 @@ def signal_to_stdout(run: Run, chance: random.Random) -> str:
 
 
 def resize(disk: Path, size: str) -> None:
-    """Give a mounted ``disk`` another size."""
+    """Change the size of the mounted ``disk``."""
     subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)
 
 
 @contextmanager
 def mounted(disk: Path) -> Iterator[bool]:
-    """Mount a file system in memory at ``disk``; yield whether this process is allowed to."""
+    """Mount a file system in memory at ``disk`` while the block runs; yield whether this process may mount it."""
     disk.mkdir()
     try:
         done = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True, check=False)
@@ -285,7 +285,7 @@ def mounted(disk: Path) -> Iterator[bool]:
 
 
 def interrupt_all(folder: Path, files: int, times: int, seed: int) -> list[str]:
-    """Assert that each interruption leaves whole rows and each run ends with the same bytes; return a line for each."""
+    """Interrupt runs, and assert that whole rows are left and resumed results are equal; return a line per run."""
     chance = random.Random(seed)
     write_images(folder / "images", files, seed)
     with mounted(folder / "disk") as can_be_full:
@@ -294,27 +294,27 @@ def interrupt_all(folder: Path, files: int, times: int, seed: int) -> list[str]:
         runs = [uninterrupted(folder / "images", output / f"rows.{suffix}") for suffix in ("csv", "jsonl", "parquet")]
         kinds = [kind for kind in KINDS if can_be_full or kind != "disk full"] * times
         chance.shuffle(kinds)
-        said = [] if can_be_full else ["disk full: skipped, because no file system can be mounted here"]
+        lines = [] if can_be_full else ["disk full: skipped, because no file system can be mounted here"]
         run = runs[0]
         for kind in kinds:
-            said.append(f"{run.output.suffix} {run.check(kind, KINDS[kind](run, chance))}")
+            lines.append(f"{run.output.suffix} {run.check(kind, KINDS[kind](run, chance))}")
             if run.output.exists() or chance.random() < 0.5:  # otherwise the run is interrupted again
                 run.finish()
                 run = chance.choice(runs)
         run.finish()
         for interrupt in (close_stdout, signal_to_stdout):
-            said += [f".csv {interrupt(runs[0], chance)}" for _ in range(times)]
-    return said
+            lines += [f".csv {interrupt(runs[0], chance)}" for _ in range(times)]
+    return lines
 
 
 def main(options: Options) -> None:
     """Interrupt runs and print what happened."""
     with tempfile.TemporaryDirectory() as folder:
-        said = interrupt_all(Path(folder), options.files, options.times, options.seed)
-    print("\n".join(said))
-    kinds = Counter(line.rpartition(":")[0].partition(" ")[2] or line for line in said)
-    hits = sum("written" in line and not line.endswith((" 0% written", "100% written")) for line in said)
-    print(f"{len(said)} interruptions, {hits} of them half-way: all runs ended with the same bytes; {dict(kinds)}")
+        lines = interrupt_all(Path(folder), options.files, options.times, options.seed)
+    print("\n".join(lines))
+    kinds = Counter(line.rpartition(":")[0].partition(" ")[2] or line for line in lines)
+    hits = sum("written" in line and not line.endswith((" 0% written", "100% written")) for line in lines)
+    print(f"{len(lines)} interruptions, {hits} of them half-way: all runs ended with the same bytes; {dict(kinds)}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Kill a training run with SIGKILL again and again, resume it each time, and compare its end with an undisturbed run.
+"""Kill a training run many times with SIGKILL, and compare its last checkpoint with that of an undisturbed run.
 
     python tests/stress/kill_training.py DATA_DIR DIRECTORY --kills 50 --steps 400
 
-The run saves each step, and logs the step just before it saves, so that most kills hit a checkpoint that is being
-written.
+The run is resumed after each kill. It saves a checkpoint after each step, and prints the step just before, so that most
+kills interrupt the writing of a checkpoint.
 """
 
 import random
@@ -19,14 +19,14 @@ from cifar10_zoo.training import checkpoint
 
 @dataclass(frozen=True)
 class Options:
-    """Prove that a run which is killed and resumed ends with the same bits as an undisturbed one."""
+    """Prove that a killed and resumed run ends with the same bits as an undisturbed run."""
 
     data_dir: tyro.conf.Positional[Path]
     """Directory of cifar-10-batches-bin/."""
     directory: tyro.conf.Positional[Path]
     """Directory in which to train."""
     kills: int = 50
-    """How often the run is killed."""
+    """Number of times that the run is killed."""
     steps: int = 400
     """Steps of the run."""
 
@@ -37,12 +37,12 @@ def kill_and_compare(data_dir: Path, directory: Path, kills: int, steps: int, se
     Returns:
         The step of the newest checkpoint after each kill.
     """
-    lines_before_kill = random.Random(seed)
+    chance = random.Random(seed)
     killed_at = []
     for _ in range(kills):
         with start(data_dir, directory / "killed", steps) as process:
             assert process.stdout is not None
-            for _ in range(lines_before_kill.randint(1, 2 * steps // (kills + 1))):
+            for _ in range(chance.randint(1, 2 * steps // (kills + 1))):
                 process.stdout.readline()  # one line per step
             process.kill()
         has_checkpoint = checkpoint.find(directory / "killed")
@@ -59,7 +59,7 @@ def kill_and_compare(data_dir: Path, directory: Path, kills: int, steps: int, se
 
 
 def start(data_dir: Path, train_dir: Path, steps: int) -> subprocess.Popen[str]:
-    """Start a run that logs and saves each step."""
+    """Start a run that prints and saves each step."""
     words = ["--data-dir", data_dir, "--train-dir", train_dir, "--max-steps", steps, "--batch-size", 8]
     words += ["--device", "cpu", "--save-checkpoint-secs", 1e-9, "--log-frequency", 1]
     return subprocess.Popen(

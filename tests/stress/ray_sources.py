@@ -1,8 +1,9 @@
-"""Compare the rows of cifar10-infer-ray, one of whose workers is killed, with those of cifar10-infer.
+"""Kill a worker of cifar10-infer-ray, and compare the rows with the rows of cifar10-infer.
 
-python tests/stress/ray_sources.py [--images 20000]
+    python tests/stress/ray_sources.py --images 20000
 
-The same images come from folders, tar shards and Parquet files; one of them is corrupt. Exit status 1: a row differs.
+The same images come from folders, tar shards and Parquet files; one image is corrupt. The exit status is 1 if a row
+differs.
 """
 
 import argparse
@@ -39,19 +40,19 @@ def write_images(folder: Path, count: int) -> list[Path]:
     some = Dataset(split.name, split.classes, split.images[:written], split.labels[:written])
     image_folders.write(some, folder)
     files = sorted(folder.rglob("*.png"))
-    for number in range(count - written):  # hard links, until there are enough
+    for number in range(count - written):  # the data set has fewer images: add hard links
         original = files[number % written]
         os.link(original, original.with_name(f"{number:06d}-{original.name}"))
     files = sorted(folder.rglob("*.png"))
     corrupt = files[len(files) // 3]
     content = corrupt.read_bytes()
-    corrupt.unlink()  # a hard link: its other names keep the whole content
+    corrupt.unlink()  # other hard links to the file must keep the whole content
     corrupt.write_bytes(content[: len(content) // 2])
     return files
 
 
 def write_tars(folder: Path, files: list[Path], count: int) -> None:
-    """Write WebDataset shards of ``count`` images: each has a key, an image and a class."""
+    """Write WebDataset shards of ``count`` images; each sample has a key, an image and a class."""
     folder.mkdir()
     for number, part in enumerate(parts(files, count)):
         with tarfile.open(folder / f"shard-{number:06d}.tar", "w") as tar:
@@ -86,7 +87,7 @@ def rows_of(path: Path) -> Rows:
 
 
 def actors(driver: int) -> list[int]:
-    """Return the process IDs of a command's workers, which Ray titles with the name of their class."""
+    """Return the process IDs of a command's workers; Ray writes the name of their class into their command line."""
     return [
         int(process.name)
         for process in Path("/proc").glob("[0-9]*")

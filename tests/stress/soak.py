@@ -1,4 +1,4 @@
-"""Classify very many files and prove that memory and throughput do not depend on their number.
+"""Classify 200,000 files and prove that memory and throughput do not depend on the number of files.
 
     python tests/stress/soak.py --files 200000
 
@@ -38,7 +38,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Samples:
-    """Measurements of one run."""
+    """The measurements of one run of cifar10-infer."""
 
     peak: int
     """Peak memory in KiB."""
@@ -48,12 +48,12 @@ class Samples:
     """(time in seconds, rows written so far), from the first row to the last."""
 
     def speed(self, begin: float, end: float) -> float:
-        """Rows per second between two shares of all rows, 0 to 1."""
+        """Return the rows per second between two positions in the run, as fractions of all rows from 0 to 1."""
         rows = self.progress[-1][1]
         return (end - begin) * rows / (self._seconds(end * rows) - self._seconds(begin * rows))
 
     def _seconds(self, rows: float) -> float:
-        """The time at which ``rows`` were written, interpolated between samples."""
+        """Return the time at which ``rows`` rows were written, interpolated between samples."""
         for (before, fewer), (after, more) in pairwise(self.progress):
             if fewer <= rows <= more and more > fewer:
                 return before + (after - before) * (rows - fewer) / (more - fewer)
@@ -61,7 +61,7 @@ class Samples:
 
 
 def link_files(folder: Path, count: int) -> None:
-    """Create ``count`` files in subfolders of 2,000 files."""
+    """Create ``count`` hard links in subfolders of ``folder/all``, 2,000 per subfolder."""
     originals = [folder / "originals" / f"{number}.png" for number in range(DIFFERENT_FILES)]
     for number, path in enumerate(originals):
         write_pixels(path, number)
@@ -73,7 +73,7 @@ def link_files(folder: Path, count: int) -> None:
 
 
 def sample(folders: list[Path], output: Path) -> Samples:
-    """Run the command and measure its memory and its rows."""
+    """Run cifar10-infer; return samples of its memory and of the number of rows that it has written."""
     command = [str(CIFAR10_INFER), *map(str, folders), "--output", str(output)]
     peak, resident, progress = 0, [], []
     with subprocess.Popen(command) as process, ExitStack() as files:
@@ -96,7 +96,7 @@ def sample(folders: list[Path], output: Path) -> Samples:
 
 
 def main(options: Options) -> int:
-    """Run with a tenth of the files, then with all; return the exit status."""
+    """Classify a tenth of the files, then all files; compare the two runs and return the exit status."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         link_files(folder, options.files)

@@ -8,7 +8,7 @@ from cifar10_zoo.network.model import Cifar10Net
 from cifar10_zoo.training.state import TrainingState
 
 
-def test_the_normalization_is_pytorchs_with_a_weight_of_one() -> None:
+def test_batch_norm_equals_pytorchs_with_a_weight_of_one() -> None:
     norm, reference = Cifar10NetBN().conv1_norm, torch.nn.BatchNorm2d(64, momentum=MOMENTUM)
     with torch.no_grad():
         reference.bias.copy_(norm.bias.normal_())
@@ -19,7 +19,7 @@ def test_the_normalization_is_pytorchs_with_a_weight_of_one() -> None:
     assert torch.equal(norm(x), reference(x))
 
 
-def test_the_weight_of_the_normalization_is_neither_trained_nor_saved() -> None:
+def test_the_weight_of_batch_norm_is_neither_trained_nor_saved() -> None:
     state = TrainingState(Hyperparameters(batch_size=4, batch_norm=True, momentum=0.9, kernel_decay=0.1))
     state.train_step(torch.randn(4, 3, 24, 24), torch.arange(4))
     norms = [module for name, module in state.model.named_children() if name in ("conv1_norm", "local3_norm")]
@@ -36,6 +36,6 @@ def test_the_running_statistics_have_their_checkpoint_names() -> None:
     assert names == {"conv1_norm.bias", "conv1_norm.mean", "conv1_norm.variance"}
 
 
-def test_folding_a_plain_network_returns_it() -> None:
+def test_fold_batch_norm_returns_a_network_without_batch_norm_unchanged() -> None:
     model = Cifar10Net()
     assert fold_batch_norm(model) is model

@@ -197,7 +197,7 @@ def test_a_checkpoint_of_a_later_version_is_refused(
     tensors, metadata = content
     metadata["hyperparameters"] = json.dumps(asdict(HYPERPARAMETERS) | {"hue": 1})
     checkpoint.write(tmp_path / "later", tensors, metadata)
-    with pytest.raises(CheckpointError, match="of a later version: it has hyperparameters hue"):
+    with pytest.raises(CheckpointError, match="by a later version: it has hyperparameters hue"):
         checkpoint.read(tmp_path / "later")
 
 

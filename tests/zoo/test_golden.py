@@ -89,14 +89,14 @@ def test_the_known_weights_and_images_are_reproduced(reference: Reference) -> No
     assert reference.labels.tolist() == golden["known_labels"].tolist()
 
 
-def test_evaluation_images_match(reference: Reference) -> None:
+def test_evaluation_images_match_the_original(reference: Reference) -> None:
     golden = reference.arrays("preprocess")
     assert_matches(nhwc(evaluation_images(reference.images)), golden, "eval_images")
     assert not evaluation_images(reference.images)[15].any(), "an image of one color becomes exact zeros"
 
 
 @pytest.mark.parametrize("kind", ["distort", "random"], ids=["explicit parameters", "random parameters"])
-def test_augmented_images_match(reference: Reference, kind: str) -> None:
+def test_augmented_images_match_the_original(reference: Reference, kind: str) -> None:
     golden = reference.arrays("preprocess")
     image, y, x, flip, brightness, contrast = torch.from_numpy(golden[f"{kind}_params"].astype(np.float64)).T
     augmentation = Augmentation(y.long(), x.long(), flip.bool(), brightness.float(), contrast.float())
@@ -105,7 +105,7 @@ def test_augmented_images_match(reference: Reference, kind: str) -> None:
         assert_matches(actual, golden, f"{kind}_{row:02d}_out", AUGMENTATION_NOISE)
 
 
-def test_activations_and_logits_match(reference: Reference, batch: torch.Tensor) -> None:
+def test_activations_and_logits_match_the_original(reference: Reference, batch: torch.Tensor) -> None:
     golden = reference.arrays("forward")
     activations = reference.state().model.activations(batch)
     assert list(activations) == list(ACTIVATION_NOISE)
@@ -118,7 +118,7 @@ def test_activations_and_logits_match(reference: Reference, batch: torch.Tensor)
     assert (logits.argmax(dim=1) == reference.labels).tolist() == golden["in_top_1"].tolist()
 
 
-def test_losses_and_gradients_match(reference: Reference, batch: torch.Tensor) -> None:
+def test_losses_and_gradients_match_the_original(reference: Reference, batch: torch.Tensor) -> None:
     golden = reference.arrays("forward")
     model = reference.state().model
     logits = model(batch)
@@ -133,7 +133,9 @@ def test_losses_and_gradients_match(reference: Reference, batch: torch.Tensor) -
         assert_matches(gradient, golden, f"grad_{name.replace('/', '_')}", GRADIENT_NOISE[name])
 
 
-def test_the_average_gradient_of_two_towers_and_its_update_match(reference: Reference, batch: torch.Tensor) -> None:
+def test_the_average_gradient_of_two_towers_and_its_update_match_the_original(
+    reference: Reference, batch: torch.Tensor
+) -> None:
     golden = reference.arrays("multi_gpu")
     state = reference.state()
     total = torch.zeros(())
@@ -153,7 +155,9 @@ def test_the_average_gradient_of_two_towers_and_its_update_match(reference: Refe
         assert_matches(variable, golden, f"step01_var_{tf_name(name).replace('/', '_')}", TOWER_VARIABLE_NOISE)
 
 
-def test_ten_updates_at_the_tutorials_learning_rate_match(reference: Reference, batch: torch.Tensor) -> None:
+def test_ten_updates_at_the_tutorials_learning_rate_match_the_original(
+    reference: Reference, batch: torch.Tensor
+) -> None:
     """Trajectory_b, in float64.
 
     Training on this noise is chaotic: in float32, another memory format or thread count changes roundings, and one
@@ -166,13 +170,15 @@ def test_ten_updates_at_the_tutorials_learning_rate_match(reference: Reference, 
     assert_training_matches(reference, "trajectory_b", state, batch.double(), steps=10)
 
 
-def test_thirty_updates_over_several_learning_rate_decays_match(reference: Reference, batch: torch.Tensor) -> None:
+def test_thirty_updates_over_several_learning_rate_decays_match_the_original(
+    reference: Reference, batch: torch.Tensor
+) -> None:
     """Trajectory_c, which is well conditioned, in float32."""
     hyperparameters = Hyperparameters(batch_size=16, initial_learning_rate=0.02, num_epochs_per_decay=0.00321)
     assert_training_matches(reference, "trajectory_c", reference.state(hyperparameters), batch, steps=30)
 
 
-def test_the_staircase_schedule_matches(reference: Reference) -> None:
+def test_the_staircase_schedule_matches_the_original(reference: Reference) -> None:
     golden = reference.arrays("schedule")
     for batch_size in (32, 100, 128, 256):
         assert decay_steps(Hyperparameters(batch_size=batch_size)) == golden[f"decay_steps_{batch_size}"]

@@ -117,7 +117,7 @@ def test_an_invalid_recipe_is_a_usage_error(words: tuple[str, ...], capsys: pyte
     assert capsys.readouterr().err.count("--recipe"), "the error names the option"
 
 
-def test_the_tutorials_recipe_uses_no_addition() -> None:
+def test_the_tutorial_recipe_leaves_all_new_hyperparameters_off() -> None:
     values = asdict(TUTORIAL)
     added = ("epochs", "momentum", "kernel_decay", "label_smoothing", "alternate_flips", "batch_norm", "whiten")
     assert not any(values[name] for name in added)

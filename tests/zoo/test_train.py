@@ -84,7 +84,7 @@ def test_low_precision_learns_and_resumes_exactly(synthetic_dir: Path, tmp_path:
     assert 0 < difference.norm() < 0.5 * change.norm(), "close to float32, but not equal"
 
 
-def test_the_tutorials_flags_use_fp16_and_log_device_placement_work(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_use_fp16_and_log_device_placement_work_as_in_the_tutorial(synthetic_dir: Path, tmp_path: Path) -> None:
     words = ("--data-dir", synthetic_dir, "--train-dir", tmp_path, "--max-steps", 2, "--batch-size", 8, "--use_fp16")
     result = zoo("train", *words, "--log_device_placement", "--device", "cpu")
     assert result.returncode == 0, result.stderr
@@ -203,7 +203,7 @@ def test_sigterm_saves_the_current_step(synthetic_dir: Path, tmp_path: Path) -> 
     assert newest(tmp_path).step == (logged[-1] if logged else 2) + 1
 
 
-def test_the_first_signal_counts_and_ignored_signals_stay_ignored() -> None:
+def test_the_first_signal_is_reported_and_ignored_signals_stay_ignored() -> None:
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with stop_on_signals(second_kills=False) as stop:

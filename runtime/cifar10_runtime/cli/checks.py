@@ -1,4 +1,4 @@
-"""Wrong options of cifar10-infer that are found before anything is loaded."""
+"""Check the options of cifar10-infer before images or a model are loaded."""
 
 import os
 import sys
@@ -43,7 +43,7 @@ def _check_output(options: InferOptions) -> None:
 
 
 def _check_report(report: Path, overwrite: bool) -> None:
-    """Check now, because the report is written last, when hours of work could be lost."""
+    """Check that the report can be written, because it is written last: an error then could cost hours of work."""
     if report.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report {report}: the name must end in .html")
     if not os.access(report.parent, os.W_OK):

@@ -23,9 +23,9 @@ _OPTIONAL_PACKAGES = ("pyarrow",)
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-training")
 _CUDA_LIBRARIES = ("cuda", "cudart", "cublas", "cudnn")
 _SECONDS = 1.0
-"""Duration of the self-test per device."""
+"""Duration of the speed test per device, in seconds."""
 _TOLERANCE = 1e-4
-"""Largest difference between probabilities of the two graphs of the default model: Winograd and direct convolution."""
+"""Largest allowed difference between the probabilities of the Winograd graph and of the direct-convolution graph."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _self_test(device: str, batch: np.ndarray, expected: np.ndarray) -> Iterator
 
 
 def _speed(classifier: Classifier, batch: np.ndarray) -> float:
-    """Images per second, measured for ``_SECONDS``."""
+    """Return the throughput in images/s, measured for ``_SECONDS``."""
     start, images = time.perf_counter(), 0
     while time.perf_counter() - start < _SECONDS:
         classifier.probabilities(batch)

@@ -94,10 +94,10 @@ def _new_report(options: InferOptions, labels: tuple[str, ...]) -> "Report":
 
 
 def _find_paths(options: InferOptions) -> Iterator[str]:
-    """The paths of the images to classify, one at a time.
+    """Return the paths of the images to classify; most are found only when they are needed.
 
     Raises:
-        UsageError: There are none.
+        UsageError: No image is found.
     """
     listed = read_path_list(options.files_from) if options.files_from is not None else iter(())
     paths = chain(find(options.paths), listed)
@@ -119,8 +119,8 @@ def _open_classifier(options: InferOptions) -> Classifier:
 def _open_writer(options: InferOptions, classifier: Classifier) -> Writer:
     if options.output in (None, "-"):
         for_people = options.output is None and options.format is None
-        layout = Table(options.top_k) if for_people else FORMATS[options.format or "csv"](options.top_k)
-        return StreamWriter(io.FileIO(1, "wb", closefd=False), layout, "stdout")
+        row_format = Table(options.top_k) if for_people else FORMATS[options.format or "csv"](options.top_k)
+        return StreamWriter(io.FileIO(1, "wb", closefd=False), row_format, "stdout")
     settings = RowSettings(
         model_sha256=classifier.model_sha256,
         labels=classifier.labels,

@@ -1,4 +1,4 @@
-"""Connect to a Ray cluster and give partitions to its workers."""
+"""Connect to a Ray cluster and send the partitions to its workers."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from cifar10_runtime.text import one_line
 
 _CONNECT_SECONDS = 10
 _CPUS_PER_WORKER = 0.9
-"""Less than 1, because Ray Data needs CPUs for its own tasks and would wait forever if workers reserved all."""
+"""Less than 1, because Ray Data needs CPUs for its own tasks: if workers took all CPUs, Ray Data would wait forever."""
 
 
 def check_address(options: RayOptions) -> None:
@@ -41,10 +41,10 @@ def check_address(options: RayOptions) -> None:
 
 
 def import_ray() -> Any:
-    """Return the module ``ray``, with its usage statistics off unless RAY_USAGE_STATS_ENABLED says otherwise.
+    """Return the module ``ray``, with its usage statistics off unless RAY_USAGE_STATS_ENABLED is set.
 
     Raises:
-        UsageError: A package that this command needs is not installed.
+        UsageError: Ray, fsspec or pyarrow is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -59,7 +59,7 @@ def import_ray() -> Any:
 
 @contextmanager
 def connected(ray: Any, options: RayOptions) -> Iterator[None]:
-    """While the block runs, this process is connected to the cluster that ``options`` name, or to a new one.
+    """Connect this process to the cluster that ``options`` name, or to a new cluster, while the block runs.
 
     Raises:
         InferenceError: Ray cannot be started, or an error of Ray ended the block.
@@ -69,7 +69,7 @@ def connected(ray: Any, options: RayOptions) -> Iterator[None]:
         _connect(ray, options)
         yield
     except ray.exceptions.RayError as error:
-        raise InferenceError(f"Ray gave up: {one_line(getattr(error, 'cause', None) or error)}") from error
+        raise InferenceError(f"Ray failed: {one_line(getattr(error, 'cause', None) or error)}") from error
     finally:
         ray.shutdown()
 
@@ -80,13 +80,13 @@ def classify_partitions(
     """Yield the counts of each partition, in the order in which workers finish.
 
     Args:
-        ray: The module.
+        ray: The module ``ray``.
         partitions: The partitions by number.
         options: The options of the command.
         labels: The names of the classes.
 
     Raises:
-        InferenceError: A worker met an error that would stop every other worker, too.
+        InferenceError: A worker failed with an error that every other worker would have, too.
     """
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
 """The command cifar10-infer-ray: classify more images than one machine can, on a Ray cluster.
 
-One worker at a time reads, decodes and classifies a partition of the input, then writes its results as one Parquet
-file, which appears complete or not at all. So a worker that dies costs one partition, and a job that dies costs the
-unfinished partitions of its workers.
+A worker reads, decodes and classifies one partition of the input at a time, then writes its results to one Parquet
+file, the part. An incomplete part never appears. So a killed worker loses the work on one partition, and a killed job
+loses the work on the partitions that its workers had not finished.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _run(options: RayOptions) -> int:
-    """Classify every partition that has no part yet, and return the exit status."""
+    """Classify every partition whose results do not exist yet, and return the exit status."""
     _check(options)
     ray = import_ray()
     results = Parts(options.output)
@@ -50,7 +50,7 @@ def _run(options: RayOptions) -> int:
             for counts in classify_partitions(ray, remaining, options, job.labels):
                 tally.add_counts(counts)
     rate = (tally.images - images_before) / (time.perf_counter() - start)
-    resumed = f" ({len(finished)} of {len(found)} partitions were there)" if finished else ""
+    resumed = f" ({len(finished)} of {len(found)} partitions were already done)" if finished else ""
     print(f"{tally.summary()}, {rate:.0f} images/s, model {options.model}{resumed}", file=sys.stderr)
     if tally.in_class_folders:
         print(tally.accuracy(), file=sys.stderr)

@@ -31,7 +31,7 @@ def parse(args: Sequence[str] | None) -> RayOptions:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of all options."""
+    """Return the parser of cifar10-infer-ray."""
     result = cli.Parser(
         "cifar10-infer-ray",
         description=_DESCRIPTION.format(suffixes=" ".join(SUFFIXES)),

@@ -1,4 +1,4 @@
-"""The results of cifar10-infer-ray: a folder, or a prefix of a bucket, with one Parquet file per partition.
+"""The results of cifar10-infer-ray: a folder, or a prefix of a bucket, with one Parquet file (part) per partition.
 
 fsspec and pyarrow are imported only when they are needed.
 """
@@ -19,7 +19,7 @@ from cifar10_runtime.results import parquet
 from cifar10_runtime.text import one_line
 
 _JOB = "job.json"
-"""The file that describes the job of the parts beside it."""
+"""The file that describes the job whose parts are in the same folder."""
 _COUNTS = b"cifar10_zoo.counts"
 """The key of a part's counts in its Parquet metadata."""
 _READERS = 16
@@ -30,7 +30,7 @@ Counts = dict[str, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Everything that decides on the rows except the content of the images: the content of ``job.json``."""
+    """The content of ``job.json``: the settings and inputs that determine the rows, without the content of images."""
 
     model_sha256: str
     labels: list[str]
@@ -63,13 +63,13 @@ class Parts:
         self._name = name
         try:
             self._system, self.root = file_system(name)
-        except Exception as error:  # an unknown protocol, or a package that is not installed
+        except Exception as error:  # the protocol is unknown, or its package is not installed
             raise UsageError(f"--output {name}: {one_line(error)}") from None
         protocol = self._system.protocol
         self._is_local = "file" in ((protocol,) if isinstance(protocol, str) else protocol)
 
     def existing_parts(self, job: Job, resume: bool) -> dict[int, Counts]:
-        """Create the folder, and return the counts of the complete parts that it has, by number.
+        """Create the folder if necessary, and return the counts of its complete parts, by number.
 
         Raises:
             UsageError: The folder has other files, parts of another job, or parts of this job without ``resume``.
@@ -87,11 +87,11 @@ class Parts:
                 return {number: counts for number, counts in zip(numbers, found, strict=True) if counts}
         except UsageError:
             raise
-        except Exception as error:  # each store's client has its own classes
+        except Exception as error:  # the client of each store has its own exception classes
             raise self._unwritable(error) from error
 
     def claim(self, job: Job) -> None:
-        """Write the description of the job, so that only this job can use the folder.
+        """Write ``job.json``, so that only this job can use the folder.
 
         Raises:
             OutputError: The file cannot be written.
@@ -139,7 +139,7 @@ class Parts:
             raise UsageError(f"--output {self._name} has results of this job: --resume continues it")
 
     def _read_counts(self, number: int) -> Counts | None:
-        """The counts of a part, None if it is damaged."""
+        """Return the counts of a part, None if the part is damaged."""
         with self._system.open(f"{self.root}/{_part_name(number)}", "rb") as file:
             content = parquet.metadata(file).get(_COUNTS)
         return json.loads(content) if content else None
@@ -148,9 +148,9 @@ class Parts:
         try:
             if self._is_local:
                 atomic.write_file(Path(self.root, name), content)
-            else:  # object stores make a file appear complete or not at all
+            else:  # in an object store, an incomplete file never appears
                 self._system.pipe_file(f"{self.root}/{name}", content)
-        except Exception as error:  # each store's client has its own classes
+        except Exception as error:  # the client of each store has its own exception classes
             raise self._unwritable(error) from error
 
     def _unwritable(self, error: Exception) -> OutputError:

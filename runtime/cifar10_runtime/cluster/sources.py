@@ -1,4 +1,4 @@
-"""Where the images of a cluster job come from: image files, tar and Parquet files, on disks and in buckets.
+"""The images of a cluster job: image files, tar files and Parquet files, on disks and in buckets.
 
 The input is a sequence of partitions; one worker reads a whole partition. The partitions depend only on the input.
 fsspec and pyarrow are imported only when they are needed.
@@ -20,10 +20,10 @@ from cifar10_runtime.text import one_line
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 PARQUET_SUFFIXES = (".parquet",)
 SUFFIXES = (*find.SUFFIXES, *TAR_SUFFIXES, *PARQUET_SUFFIXES)
-"""The files that are taken from folders and prefixes, in lower or upper case."""
+"""Suffixes of the files that folders and prefixes name, in lower or upper case."""
 
 PART = "part-"
-"""The beginning of the names of result files."""
+"""Prefix of the names of result files."""
 _FILES_PER_REQUEST = 256
 _ROWS_PER_READ = 256
 _BYTES_PER_READ = 1 << 20
@@ -35,7 +35,7 @@ Content = tuple[str, bytes] | Prediction
 
 @dataclass(frozen=True)
 class Partition:
-    """Images that one worker classifies: several image files, or all images in a tar or Parquet file."""
+    """The images of one call of a worker: several image files, or all images in one tar or Parquet file."""
 
     kind: str
     """``files``, ``urls``, ``tar`` or ``parquet``."""
@@ -47,10 +47,10 @@ def partitions(paths: Iterable[str], size: int, output: str) -> Iterator[Partiti
     """Yield the partitions of the input, in an order that depends only on the input.
 
     Args:
-        paths: Local paths as in ``images.find``, with tar and Parquet files; or URLs of fsspec: files, glob patterns,
-            or prefixes, whose files are taken except hidden ones.
-        size: The most image files in a partition.
-        output: The folder of the results, as its file system names it; its parts are not images.
+        paths: Local paths as in ``images.find``, also of tar and Parquet files; or fsspec URLs: files, glob patterns or
+            prefixes. A prefix names all its files except hidden files.
+        size: Largest number of image files in a partition.
+        output: The path of the output folder in its file system; its parts are not taken as input.
 
     Raises:
         UsageError: A path does not exist, matches no file or cannot be listed.
@@ -64,14 +64,15 @@ def partitions(paths: Iterable[str], size: int, output: str) -> Iterator[Partiti
 
 
 def contents(partition: Partition, column: str) -> Iterator[Content]:
-    """Yield the images of a partition, except of kind ``files``, which a classifier reads itself.
+    """Yield the images of a partition whose kind is not ``files``; a classifier reads ``files`` by their paths.
 
     The path of an image in a tar or Parquet file is the path of that file, a slash, and the name of the member or the
-    number of the row, from 0. A tar or Parquet file that is damaged gives one failed prediction more, under its path.
+    number of the row, from 0. A damaged tar or Parquet file gives one additional failed prediction, with the path of
+    the file.
 
     Args:
         partition: The partition.
-        column: The column of images in Parquet files: bytes, or structs with a field ``bytes``.
+        column: The column of images in Parquet files. Its values are bytes, or structs with a field ``bytes``.
     """
     if partition.kind == "urls":
         yield from _fetch(partition.paths)
@@ -80,12 +81,12 @@ def contents(partition: Partition, column: str) -> Iterator[Content]:
     read = _tar_members(path) if partition.kind == "tar" else _parquet_rows(path, column)
     try:
         yield from read
-    except Exception as error:  # tarfile, pyarrow and each file system have their own classes
+    except Exception as error:  # tarfile, pyarrow and each file system have their own exception classes
         yield Prediction.failed(path, one_line(error))
 
 
 def check_column(found: Iterable[Partition], column: str) -> None:
-    """Check that the first Parquet file has the column; a file that cannot be read passes, and fails in its worker.
+    """Check that the first Parquet file has the column; a file that cannot be read is left to its worker.
 
     Raises:
         UsageError: The file has no such column.
@@ -98,14 +99,14 @@ def check_column(found: Iterable[Partition], column: str) -> None:
     try:
         with _open(path) as file:
             names = read_schema(file).names
-    except Exception:  # pyarrow and each file system have their own classes
+    except Exception:  # pyarrow and each file system have their own exception classes
         return
     if column not in names:
         raise UsageError(f"{path}: {_no_column(column, names)}")
 
 
 def is_url(path: str) -> bool:
-    """Whether fsspec opens the path: ``s3://bucket/prefix``."""
+    """Return whether fsspec opens ``path``: ``s3://bucket/prefix``."""
     return "://" in path
 
 
@@ -113,7 +114,7 @@ def file_system(path: str) -> tuple[Any, str]:
     """Return the fsspec file system of a path or URL, and the path in this file system."""
     import fsspec
 
-    if not is_url(path):  # fsspec would take "::" in a path for a chain of file systems
+    if not is_url(path):  # fsspec would interpret "::" in a path as a chain of file systems
         return fsspec.filesystem("file"), os.path.abspath(path)
     found: tuple[Any, str] = fsspec.core.url_to_fs(path)
     return found
@@ -143,7 +144,7 @@ def _kind(path: str) -> str:
 
 
 def _list_url(url: str) -> list[str]:
-    """The URLs of the files that a URL stands for."""
+    """Return the URLs of the files that a URL names: itself, the files below it, or the matches of a pattern."""
     try:
         system, root = file_system(url)
         if system.isfile(root):
@@ -154,7 +155,7 @@ def _list_url(url: str) -> list[str]:
             folder = _GLOB.split(root)[0].rpartition("/")[0]
         else:
             found = system.find(root)
-    except Exception as error:  # each store's client has its own classes
+    except Exception as error:  # the client of each store has its own exception classes
         raise UsageError(f"{url} cannot be listed: {one_line(error)}") from None
     visible = sorted(name for name in found if _is_visible(name.removeprefix(folder + "/")))
     if not visible:
@@ -174,7 +175,7 @@ def _fetch(urls: tuple[str, ...]) -> Iterator[Content]:
     while some := list(islice(remaining, _FILES_PER_REQUEST)):
         names = [system._strip_protocol(url) for url in some]
         whole = [None] * len(names)
-        fetched = system.cat_ranges(names, whole, whole)  # cat would take brackets in a name for a pattern
+        fetched = system.cat_ranges(names, whole, whole)  # cat would interpret brackets in a name as a pattern
         for url, content in zip(some, fetched, strict=True):
             yield (url, content) if isinstance(content, bytes) else Prediction.failed(url, one_line(content))
 
@@ -203,7 +204,7 @@ def _open_tar(file: Any) -> tarfile.TarFile:
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
-    """Check that only zeros follow, because tarfile takes a damaged header or a missing rest for the end.
+    """Check that only zeros follow, because tarfile treats a damaged header or a truncated file as the end.
 
     Reading to the end of the file also makes gzip check its checksum.
     """
@@ -233,7 +234,7 @@ def _parquet_rows(path: str, column: str) -> Iterator[Content]:
 
 
 def _no_column(column: str, names: list[str]) -> str:
-    return f"there is no column {column} but {', '.join(names)}: name it by --column"
+    return f"there is no column {column}; the columns are {', '.join(names)}: choose one with --column"
 
 
 def _image(path: str, value: object) -> Content:

@@ -31,11 +31,11 @@ class PartitionWorker:
         self._options, self._labels, self._threads = options, labels, threads
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Classify the partition in ``batch`` and write its part.
+        """Classify the partition in ``batch``, write its part (the Parquet file of results), and return its counts.
 
         Returns:
-            One row with the counts as JSON, or with the error that stops the job. The error is a column, because Ray
-            would answer an exception by starting one worker after another.
+            One row with the counts as JSON, or with the error that stops the job. The error is returned, not raised,
+            because Ray starts another worker after each exception.
         """
         partition = json.loads(str(batch["partition"][0]))
         try:

@@ -22,7 +22,7 @@ LARGEST_BATCH = 65_536
 """Images in the largest batch."""
 
 _File = tuple[str, str | bytes]
-"""An image file: the path for its prediction, and the path to read or the content."""
+"""An image file: the path that its prediction gets, and its source: the path to read, or the content."""
 
 
 class Classifier:
@@ -35,13 +35,13 @@ class Classifier:
             ``probabilities`` float32 [N, classes], metadata ``labels`` (a JSON list).
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``openvino``. ``auto`` means CUDA if it works, else the CPU;
             any other device that does not work is an error.
-        tf32: On a CUDA GPU, allow TF32 in matrix products: faster, but less exact than a CPU.
+        tf32: On a CUDA GPU, allow TF32 in GEMMs: faster, but less exact than a CPU.
         labels: Names of the classes to use instead of those in the metadata.
-        background: Opaque color behind transparent pixels, as Pillow names colors: ``white``, ``#rrggbb``.
+        background: Opaque color behind transparent pixels, in Pillow's notation: ``white``, ``#rrggbb``.
         max_pixels: Width times height of the largest image to decode; a larger one is an error. Above 178,956,970
             Pillow has its own limit, ``PIL.Image.MAX_IMAGE_PIXELS``.
-        threads: Threads that decode and, on a CPU, classify. None means one per CPU that this process may use, which is
-            right unless other processes compete for these CPUs.
+        threads: Number of threads that decode and, on a CPU, classify. None means one per CPU that this process may
+            use; choose fewer if other processes use these CPUs.
 
     Raises:
         UsageError: The device or color is unknown, the device has no TF32, or a number is below 1.
@@ -62,9 +62,9 @@ class Classifier:
     device: str
     """The device that the model runs on: ``cpu``, ``cuda``, ``cuda:1``, ..."""
     batch_size: int
-    """Images per batch by default."""
+    """Default number of images per batch."""
     threads: int
-    """Threads that decode and, on a CPU, classify."""
+    """Number of threads that decode and, on a CPU, classify."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Classifier:
         self.close()
 
     def close(self) -> None:
-        """Stop all work and wait for the threads to end; every later call is an error."""
+        """Stop all work and wait for the threads to end; every later call raises ``UsageError``."""
         self._pool.close()
         self._session.cancel()
         self._pool.join()
@@ -105,7 +105,7 @@ class Classifier:
     def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the class probabilities [N, classes] float32 of ``batch`` [N, SIZE, SIZE, 3] uint8 RGB.
 
-        The calling thread classifies a single image itself; the threads share a larger batch.
+        The calling thread classifies a single image. The threads of the classifier share a larger batch.
 
         Raises:
             UsageError: The batch has another shape or dtype, or the classifier is closed.
@@ -124,8 +124,8 @@ class Classifier:
 
         The prediction of a file that cannot be read has an ``error``.
 
-        Each thread takes a batch of files, decodes and classifies it. ``paths`` may have any length, because paths are
-        taken only as room is made for more.
+        Each thread takes a batch of files, decodes and classifies them. ``paths`` may be endless, because the
+        classifier takes only a few batches ahead.
 
         Args:
             paths: The files.
@@ -142,11 +142,11 @@ class Classifier:
     def classify_contents(
         self, contents: Iterable[tuple[str, bytes | ImageError] | Prediction], batch_size: int | None = None
     ) -> Iterator[Prediction]:
-        """Classify image files that are in memory; otherwise like ``classify``.
+        """Classify image files whose content is in memory, like ``classify``: yield one prediction per item, in order.
 
         Args:
-            contents: Pairs of the path for the prediction and the whole content. A source that has no content gives a
-                failed ``Prediction`` instead, or an ``ImageError`` with the reason in the content's place.
+            contents: Pairs of the path for the prediction and the whole content of the file. If a file could not be
+                read, the item is a failed ``Prediction``, or a pair of the path and an ``ImageError``.
             batch_size: As in ``classify``.
         """
         return self._classify(map(_file_or_failure, contents), batch_size)
@@ -187,14 +187,14 @@ class Classifier:
         return probabilities
 
     def _rankings(self, probabilities: NDArray[np.float32]) -> Iterator[tuple[tuple[str, float], ...]]:
-        """The labels of each row with their probabilities, most probable first."""
+        """Yield the labels of each row with their probabilities, most probable first."""
         order = np.argsort(-probabilities, axis=1, kind="stable")
         values = np.take_along_axis(probabilities, order, axis=1)
         for indices, row in zip(order.tolist(), values.tolist(), strict=True):
             yield tuple(zip([self.labels[index] for index in indices], row, strict=True))
 
     def _check_model(self) -> None:
-        """Classify one gray image, so that a broken model is an error before any work is done."""
+        """Raise ModelError unless the model classifies one gray image, before any other work is done."""
         gray = np.full((1, self.input_size, self.input_size, 3), 128, np.uint8)
         try:
             total = float(self._run(gray).sum())

@@ -50,16 +50,16 @@ class Contract:
 
 
 def read_contract(session: "onnxruntime.InferenceSession", model: Path, labels: Sequence[str] | None) -> Contract:
-    """Read the contract of an open model.
+    """Return the contract of an open model.
 
     Args:
         session: The open model.
-        model: Its file, for messages.
+        model: The model file, for messages.
         labels: Names of the classes to use instead of those in the metadata, or None.
 
     Raises:
         ModelError: The model has other inputs or outputs, or no usable labels in its metadata.
-        UsageError: ``labels`` are not names, or not one per class.
+        UsageError: ``labels`` are not names, or their number is not the number of classes.
     """
     size, classes = _size_and_classes(session, model)
     if labels is None:
@@ -72,7 +72,7 @@ def read_contract(session: "onnxruntime.InferenceSession", model: Path, labels: 
 
 
 def _size_and_classes(session: "onnxruntime.InferenceSession", model: Path) -> tuple[int, int | None]:
-    """The side of the input images, and the number of classes or None if the model leaves it open."""
+    """Return the side of the input images in pixels, and the number of classes, None if it is not fixed."""
     inputs = {value.name: (value.type, value.shape) for value in session.get_inputs()}
     outputs = {value.name: (value.type, value.shape) for value in session.get_outputs()}
     match inputs, outputs.get("probabilities"):
@@ -119,5 +119,5 @@ def read_labels(path: Path) -> list[str]:
 
 
 def are_labels(labels: Sequence[object]) -> bool:
-    """Whether ``labels`` are one or more printable names."""
+    """Return whether ``labels`` has at least one item and all items are printable names."""
     return bool(labels) and all(isinstance(label, str) and label.strip() and label.isprintable() for label in labels)

@@ -11,9 +11,9 @@ from cifar10_runtime.errors import ModelError
 FOLDER = Path(__file__).parents[1] / "models"
 """The folder of the bundled models."""
 _LARGEST = (1 << 31) - 1
-"""Bytes of the largest protobuf message, and so of the largest ONNX file."""
+"""Size in bytes of the largest protobuf message, and so of the largest ONNX file."""
 _EXTERNAL = b"\x0a\x08location\x12"
-"""The bytes that begin the name of another file with a tensor's values."""
+"""The serialized key ``location`` of ``external_data``: a tensor has it if its values are in another file."""
 
 
 def bundled() -> dict[str, dict[str, Any]]:
@@ -27,7 +27,7 @@ def find_model(model: str | Path, conv2_algorithm: str) -> tuple[Path, str]:
 
     Args:
         model: Name of a bundled model, or path of a file.
-        conv2_algorithm: ``winograd`` or ``direct``: the file to take of a bundled model that has both.
+        conv2_algorithm: The preferred algorithm of a bundled model that has files for both: ``winograd`` or ``direct``.
 
     Raises:
         ModelError: There is neither such a file nor such a bundled model.
@@ -61,6 +61,6 @@ def read_model(path: Path, sha256: str) -> tuple[bytes, str]:
     actual = hashlib.sha256(content).hexdigest()
     if sha256 not in ("", actual):
         raise ModelError(f"{path} is damaged (SHA-256): reinstall the package")
-    if _EXTERNAL in content:  # an untrusted model could name any file of this machine
-        raise ModelError(f"{path} keeps weights in another file, which is refused: export it as one file")
+    if _EXTERNAL in content:  # an untrusted model could name any file on this machine
+        raise ModelError(f"{path} keeps weights in another file, which is not allowed: export the model as one file")
     return content, actual

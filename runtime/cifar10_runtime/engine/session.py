@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions on the device that the user names, without silent fall-back to another one."""
+"""ONNX Runtime sessions on the chosen device, without a silent fallback to another device."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Provider:
     name: str
     """ONNX Runtime's name of the provider."""
     conv2_algorithm: str
-    """The faster file of a bundled model that has both: ``winograd`` or ``direct``."""
+    """The conv2 algorithm that is faster on the device: ``winograd`` or ``direct``; bundled models may have both."""
     batch_size: int
-    """Images per batch by default."""
+    """Default number of images per batch."""
     options: dict[str, str] = field(default_factory=dict)
     """The provider's options."""
     install: str = "pip install onnxruntime"
@@ -59,9 +59,9 @@ PROVIDERS: dict[str, Provider] = {
     ),
     "cpu": Provider(name="CPUExecutionProvider", conv2_algorithm="winograd", batch_size=32),
 }
-"""The devices; ``auto`` means CUDA if it works, else the CPU."""
+"""The execution provider of each device."""
 CHOICES = ("auto", "cpu", "cuda", "cuda:N", "openvino")
-"""The values of ``--device``; N is the number of a GPU."""
+"""The values of ``--device``; ``auto`` means CUDA if it works, else the CPU; N is the number of a GPU."""
 
 
 def provider_of(device: str) -> Provider:
@@ -72,7 +72,7 @@ def provider_of(device: str) -> Provider:
 def choose_device(device: str) -> str:
     """Return the device that ``device`` means: for ``auto``, CUDA if ONNX Runtime was built for it, else the CPU.
 
-    Only opening a session shows whether the device works.
+    This function does not check whether the device works; ``open_session`` does.
 
     Raises:
         UsageError: No device has this name.
@@ -110,14 +110,14 @@ def open_session(model: str | Path, device: str, tf32: bool) -> Session:
 class Session:
     """A model on a device; any number of threads may call ``probabilities`` at once.
 
-    On a CPU, each call runs on the thread that makes it: one call per CPU at a time is faster than one call on all
-    CPUs, shares the weights, and leaves no thread spinning.
+    On a CPU, each call runs on the calling thread only. One call per CPU at the same time is faster than one call on
+    all CPUs; the calls share the weights, and no idle thread spins.
 
     Args:
-        model: The file.
+        model: The model file.
         sha256: The SHA-256 that the file must have; empty for any.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``openvino``.
-        tf32: Allow TF32 in matrix products of float32, if the device is a CUDA GPU.
+        tf32: Allow TF32 in float32 GEMMs; only for CUDA GPUs.
 
     Raises:
         UsageError: The device has no TF32.
@@ -138,11 +138,11 @@ class Session:
         self._lock = threading.Lock()
 
     def cancel(self) -> None:
-        """Make all calls, running and later ones, end soon with an ``InferenceError``."""
+        """Cancel the running calls and all later calls; they raise ``InferenceError``."""
         self._options.terminate = True
 
     def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return [N, classes] float32 of ``batch`` [N, SIZE, SIZE, 3] uint8.
+        """Return the probabilities [N, classes] float32 of ``batch`` [N, SIZE, SIZE, 3] uint8.
 
         Raises:
             InferenceError: The model failed, for example because memory ran out.
@@ -158,7 +158,7 @@ class Session:
             ) from error
 
     def _graph_for(self, batch: NDArray[np.uint8]) -> _CudaGraph:
-        """One graph serves single images, with low latency, and one serves all larger batches."""
+        """Return the CUDA graph for ``batch``: one graph for single images, one for all larger batches."""
         size = 1 if len(batch) == 1 else self.provider.batch_size
         if size not in self._graphs:
             self._graphs[size] = _CudaGraph(self.onnx, size, batch.shape[1:], self._gpu)
@@ -166,7 +166,7 @@ class Session:
 
 
 class _CudaGraph:
-    """A CUDA graph for batches of a fixed size, between buffers that keep their addresses on the GPU."""
+    """A CUDA graph for batches of a fixed size; its input and output buffers have fixed addresses on the GPU."""
 
     def __init__(
         self, session: onnxruntime.InferenceSession, batch_size: int, shape: tuple[int, ...], gpu: int
@@ -202,7 +202,7 @@ def _open(model: Path, content: bytes, device: str, tf32: bool) -> onnxruntime.I
     options = ort.SessionOptions()
     options.log_severity_level = 4  # no messages on stderr, because errors come as exceptions
     ort.set_default_logger_severity(4)  # for messages outside a session, for example about missing memory
-    options.intra_op_num_threads = 1  # the calling thread
+    options.intra_op_num_threads = 1  # only the calling thread computes
     cuda_problem = _load_cuda_libraries(ort) if device.startswith("cuda") else ""
     if device != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -229,7 +229,7 @@ def _provider_options(device: str, tf32: bool) -> dict[str, str]:
 def _load_cuda_libraries(ort: Any) -> str:
     """Load CUDA and cuDNN from their Python packages; return the first problem that ONNX Runtime prints, or "".
 
-    ONNX Runtime prints problems on stdout, which belongs to the results.
+    ONNX Runtime prints problems on stdout; they are captured here, because stdout is for results.
     """
     with contextlib.redirect_stdout(io.StringIO()) as problems:
         ort.preload_dlls()
@@ -242,7 +242,7 @@ def import_onnxruntime() -> Any:
     Raises:
         DeviceError: ONNX Runtime is not installed.
     """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it also prints a warning if it cannot send any
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # telemetry that cannot be sent would also print a warning
     try:
         import onnxruntime
     except ImportError:

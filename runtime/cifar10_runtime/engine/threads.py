@@ -5,21 +5,21 @@ import os
 from pathlib import Path
 
 ROOT = Path("/")
-"""The folder of /proc and /sys."""
+"""The folder that contains proc/ and sys/; tests use another folder."""
 
 
 def usable_processors(root: Path = ROOT) -> int:
     """Return the number of CPUs that the affinity mask and the cgroup limits permit, rounded up; at least 1.
 
     Args:
-        root: The folder of /proc and /sys.
+        root: The folder that contains proc/ and sys/.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(allowed, cgroup_limit(root))))
 
 
 def cgroup_limit(root: Path = ROOT) -> float:
-    """Return the CPUs, maybe a fraction, that this process's cgroups (v1 or v2) permit; infinity means no limit."""
+    """Return the number of CPUs, maybe a fraction, that the cgroups (v1 or v2) permit; infinity without a limit."""
     try:
         groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
     except OSError:
@@ -33,13 +33,13 @@ def cgroup_limit(root: Path = ROOT) -> float:
         else:
             continue
         folder = Path(group.lstrip("/"))
-        for level in (folder, *folder.parents):  # the limits of parent groups hold, too
+        for level in (folder, *folder.parents):  # the limits of parent groups also apply
             limits.append(_limit([root / mount / level / name for name in names]))
     return min(limits)
 
 
 def _limit(files: list[Path]) -> float:
-    """The ratio of quota and period, which are in one file (v2) or in two (v1); infinity if there is no limit."""
+    """Return quota / period, which are in one file (v2) or in two files (v1); infinity without a limit."""
     try:
         quota, period = " ".join(file.read_text() for file in files).split()
         return int(quota) / int(period) if int(quota) > 0 else math.inf

@@ -1,7 +1,6 @@
 """Decode image files to RGB pixels of the size that a model takes.
 
-Plain PNG and JPEG files go to fast decoders (``plain.py``). Pillow decodes all other files, and says what is wrong with
-damaged ones.
+Fast decoders (``plain.py``) decode plain PNG and JPEG files. Pillow decodes all other files, and describes any damage.
 """
 
 import contextlib
@@ -23,7 +22,7 @@ from cifar10_runtime.text import one_line
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Pillow's names of the formats that are decoded; Pillow tries no other format."""
 _JPEG_MARGIN = 4
-"""A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if the result has at least this many times the needed side."""
+"""A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if the result's side is at least this many times the needed side."""
 _FILTER = Image.Resampling.BICUBIC
 
 _UPRIGHT = {
@@ -38,7 +37,8 @@ _UPRIGHT = {
 """The operation that turns an image of each EXIF orientation upright."""
 _COLUMNS_REVERSED, _ROWS_REVERSED = (2, 3, 7, 8), (3, 4, 6, 7)
 
-# Pillow and libtiff would describe damage on stderr without naming the file. Loggers that a program sets up still work.
+# Pillow and libtiff would print messages about damage on stderr, without the name of the file. Loggers that a program
+# configures still work.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 with contextlib.suppress(AttributeError, OSError):  # raised where Pillow does not export libtiff's symbols
     ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)  # Pillow itself silences only libtiff's warnings
@@ -66,16 +66,17 @@ def decode(
     background: str = ClassifierOptions.background,
     max_pixels: int = ClassifierOptions.max_pixels,
 ) -> NDArray[np.uint8]:
-    """Decode an image file to RGB [size, size, 3] uint8.
+    """Return the RGB pixels [size, size, 3] uint8 of an image file.
 
-    Takes the first frame, turns it upright by its EXIF orientation and lays transparent pixels on ``background``. An
-    image of another size is cropped to the middle square and resized with an antialiased bicubic filter.
+    The function takes the first frame, rotates it as its EXIF orientation says, and blends transparent pixels with
+    ``background``. An image of another size is cropped to the middle square and resized with an antialiased bicubic
+    filter.
 
     Args:
         source: The path of the file, or its whole content.
         size: Height and width of the result in pixels.
-        background: An opaque color as Pillow names them: ``white``, ``#rrggbb``.
-        max_pixels: Width times height of the largest image to decode; a JPEG counts with the size it is decoded at.
+        background: An opaque color in Pillow's notation: ``white``, ``#rrggbb``.
+        max_pixels: Width times height of the largest image to decode; for a JPEG, of the reduced size that is decoded.
 
     Raises:
         ImageError: The file cannot be read or decoded completely, or has too many pixels.
@@ -97,13 +98,13 @@ def decode(
 
 
 def decode_with_pillow(content: bytes | IO[bytes], size: int, background: str, max_pixels: int) -> NDArray[np.uint8]:
-    """Decode an image of any of ``FORMATS`` like ``decode``, but let Pillow's own exceptions through."""
+    """Decode an image in one of ``FORMATS`` by Pillow, like ``decode``; Pillow's exceptions are not converted."""
     opened = io.BytesIO(content) if isinstance(content, bytes) else content
     with opened as file, Image.open(file, formats=FORMATS) as image:
         image.draft(None, (_JPEG_MARGIN * size, _JPEG_MARGIN * size))  # None keeps the mode
         if image.width * image.height > max_pixels:
             raise ImageError(f"{image.width} x {image.height} pixels are more than {max_pixels}")
-        image.load()  # before getexif: a PNG may keep EXIF at its end; a truncated file fails here
+        image.load()  # before getexif, because a PNG may have EXIF at its end; a truncated file fails here
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         return np.asarray(crop_and_resize(_to_rgb(image, background), size, orientation))
 
@@ -111,12 +112,13 @@ def decode_with_pillow(content: bytes | IO[bytes], size: int, background: str, m
 def crop_and_resize(image: Image.Image, size: int, orientation: int = 1) -> Image.Image:
     """Return the middle square of ``image``, turned upright and resized to ``size``.
 
-    When an odd number of rows or columns is cut off, one more goes at the right or bottom of the upright image.
+    If an odd number of rows or columns is cut off, the right or bottom of the upright image loses
+    one row or column more than the left or top.
     """
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    if orientation in _COLUMNS_REVERSED:  # the crop comes before the turn, so it counts from the other side
+    if orientation in _COLUMNS_REVERSED:  # the crop precedes the rotation, so the offset counts from the other side
         left = width - side - left
     if orientation in _ROWS_REVERSED:
         top = height - side - top
@@ -127,7 +129,7 @@ def crop_and_resize(image: Image.Image, size: int, orientation: int = 1) -> Imag
 
 def _to_rgb(image: Image.Image, background: str) -> Image.Image:
     if image.mode in ("I", "F"):
-        raise ImageError("32-bit pixels have no defined white: convert the image to 8 or 16 bits")
+        raise ImageError("32-bit pixels have no defined range: convert the image to 8 or 16 bits")
     if image.mode.startswith("I;16"):
         return _from_16_bits(image, background)
     if image.has_transparency_data:
@@ -136,7 +138,7 @@ def _to_rgb(image: Image.Image, background: str) -> Image.Image:
 
 
 def _from_16_bits(image: Image.Image, background: str) -> Image.Image:
-    """Keep the upper eight bits, because Pillow's own conversion makes every value above 255 white."""
+    """Return RGB from the upper eight bits, because Pillow's conversion makes every value above 255 white."""
     pixels = np.asarray(image)
     gray = Image.fromarray((pixels >> 8).astype(np.uint8))
     transparent = image.info.get("transparency")

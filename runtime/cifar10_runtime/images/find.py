@@ -1,4 +1,4 @@
-"""Find the image files that the arguments of a command name."""
+"""Find the image files that the paths on a command line name."""
 
 import codecs
 import glob
@@ -12,13 +12,13 @@ from typing import cast
 from cifar10_runtime.errors import UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""The files that are taken from folders, in lower or upper case."""
+"""Suffixes of the files that a folder names, in lower or upper case."""
 _LONGEST_PATH = 1 << 16
-"""Bytes; a longer entry means that the file is not a list of paths."""
+"""Length in bytes; a longer entry means that the file is not a list of paths."""
 
 
 def find(paths: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[str]:
-    """Return the image files that ``paths`` name, in a stable order; each folder is read only when its turn comes.
+    """Return the image files that ``paths`` name, in a stable order; each folder is read only when it is needed.
 
     A file names itself. A folder names the files below it that have a known suffix, except hidden files, files in
     hidden folders and files behind links to folders. Any other path is a glob pattern, which may contain ``**``. A
@@ -35,7 +35,7 @@ def find(paths: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator
 
 
 def shard(paths: Iterable[str], number: int, count: int) -> list[str]:
-    """Return shard ``number``, from 1, of ``count`` contiguous shards of nearly equal size; all paths are in memory."""
+    """Return shard ``number`` (1 to ``count``) of ``count`` contiguous shards of nearly equal size."""
     known = list(paths)
     return known[len(known) * (number - 1) // count : len(known) * number // count]
 
@@ -46,7 +46,7 @@ def read_path_list(name: str) -> Iterator[str]:
     The file has one path per line, or paths that end with NUL characters (``find -print0``). Empty entries are skipped.
 
     Raises:
-        UsageError: The file cannot be read, or is not such a list.
+        UsageError: The file cannot be read, or is not a list of paths.
     """
     if name == "-":
         if sys.stdin is None:
@@ -68,7 +68,7 @@ def _entries(file: BufferedReader, name: str) -> Iterator[str]:
             separator = separator or next((end for end in (b"\0", b"\n") if end in rest), b"")
             if separator:
                 *entries, rest = rest.split(separator)
-                if separator == b"\n":  # Windows ends lines with CR LF; a name that ends with CR needs NUL
+                if separator == b"\n":  # Windows ends lines with CR LF; only a list with NUL can keep a CR at the end
                     entries = [entry.removesuffix(b"\r") for entry in entries]
                 yield from (os.fsdecode(entry) for entry in entries if entry)
             if len(rest) > _LONGEST_PATH:
@@ -100,7 +100,7 @@ def _is_wanted(match: str, pattern: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _has_link(path: str, start: int) -> bool:
-    """Whether ``path``, or a parent whose path is longer than ``start``, is a link to a folder."""
+    """Return whether ``path``, or a parent with more than ``start`` characters, is a link to a folder."""
     while len(path) > start:
         if os.path.islink(path) and os.path.isdir(path):
             return True
@@ -121,5 +121,5 @@ def _walk(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def is_visible(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
-    """Whether a file with this name is taken from a folder: not hidden, with a known suffix."""
+    """Return whether a folder names the file ``name``: it is not hidden and has a known suffix."""
     return name.lower().endswith(suffixes) and not name.startswith(".")

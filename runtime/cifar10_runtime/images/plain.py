@@ -1,7 +1,7 @@
-"""Fast decoders for plain PNG and JPEG files, which nearly all small image files are.
+"""Fast decoders for plain PNG and JPEG files. Most small image files are plain.
 
 kornia-rs and simplejpeg are several times as fast as Pillow, give the same pixels and refuse damaged files. They ignore
-transparency, orientation and the like, so this module gives them only files without such features.
+transparency, orientation and similar features, so they get only files without such features.
 """
 
 import struct
@@ -12,24 +12,25 @@ from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 
 _PNG_COLORS = {0: "mono", 2: "rgb"}
-"""PNG color types without palette and transparency, with the names that kornia-rs gives them."""
+"""The names in kornia-rs of the PNG color types without palette and transparency."""
 _MAX_PNG_PIXELS = 1 << 20
 """Larger PNG files go to Pillow, because kornia-rs ends the process when memory runs out."""
 _PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"tIME"}
 """PNG chunks that add no palette, transparency, animation, color profile or orientation."""
 _PLAIN_MARKERS = {0xE0, 0xE2, 0xDB, 0xC0, 0xC2, 0xC4, 0xDD, 0xFE, 0xDA}
-"""JPEG markers except EXIF and Adobe's colors: JFIF, profile, tables, frame, restart, comment, scan."""
+"""The JPEG markers of a plain file: JFIF, color profile, tables, frame, restart, comment, scan; not EXIF, not Adobe."""
 _FRAME_MARKERS = (0xC0, 0xC2)
 _SCAN_MARKER = 0xDA
 
 
 def decode_plain(content: bytes, max_pixels: int, jpeg_side_limit: int) -> NDArray[np.uint8] | None:
-    """Return RGB [H, W, 3] uint8 of a plain PNG or JPEG file, None for any other or damaged file.
+    """Return the pixels [H, W, 3] uint8 RGB of a plain PNG or JPEG file; None if the file is not plain, or damaged.
 
     Args:
         content: The whole file.
         max_pixels: Width times height of the largest image to decode.
-        jpeg_side_limit: Pillow decodes JPEG files whose shorter side has this many pixels at a reduced size.
+        jpeg_side_limit: A JPEG file whose shorter side has at least this many pixels is not plain, because Pillow
+            decodes it at a reduced size.
     """
     if content[:2] == b"\xff\xd8":
         return _decode_jpeg(content) if _is_plain_jpeg(content, max_pixels, jpeg_side_limit) else None
@@ -39,13 +40,13 @@ def decode_plain(content: bytes, max_pixels: int, jpeg_side_limit: int) -> NDArr
 def _decode_jpeg(content: bytes) -> NDArray[np.uint8] | None:
     try:
         rgb: NDArray[np.uint8] = simplejpeg.decode_jpeg(content)
-    except ValueError:  # damaged: Pillow either names the damage or tolerates it
+    except ValueError:  # the file is damaged; Pillow, which decodes it next, describes the damage or tolerates it
         return None
     return rgb
 
 
 def _is_plain_jpeg(content: bytes, max_pixels: int, side_limit: int) -> bool:
-    """Whether the file is a gray or YCbCr JPEG without EXIF, smaller than both limits."""
+    """Return whether the file is a gray or YCbCr JPEG without EXIF, within both limits."""
     start = 2
     while start + 10 <= len(content):
         marker, length = content[start + 1], int.from_bytes(content[start + 2 : start + 4], "big")
@@ -73,13 +74,13 @@ def _decode_png(content: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
         return None
     try:
         pixels: NDArray[np.uint8] = decode_image_png_u8(content, (height, width), _PNG_COLORS[color])
-    except Exception:  # kornia-rs has no narrower class; the file is damaged, and Pillow says how
+    except Exception:  # kornia-rs has no narrower class; the file is damaged, and Pillow describes the damage
         return None
     return pixels if color else np.repeat(pixels, 3, axis=2)
 
 
 def _has_plain_chunks(content: bytes) -> bool:
-    """Whether the file consists of ``_PLAIN_CHUNKS`` and ends with the last chunk."""
+    """Return whether all chunks are in ``_PLAIN_CHUNKS`` and no bytes follow the last chunk."""
     start = 8
     while start < len(content):
         if content[start + 4 : start + 8] not in _PLAIN_CHUNKS:

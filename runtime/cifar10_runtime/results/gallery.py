@@ -1,4 +1,4 @@
-"""The predictions that the report page shows one by one."""
+"""Select the predictions whose images the report page shows."""
 
 import random
 from collections import Counter, defaultdict
@@ -9,9 +9,9 @@ from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.results.statistics import confidence_of
 
 TILES = 48
-"""Mistakes, and least certain predictions, to keep."""
+"""Number of mistakes to keep, and of least certain predictions."""
 FAILURES = 100
-"""Failures to keep."""
+"""Number of failures to keep."""
 
 
 class Gallery:
@@ -22,7 +22,7 @@ class Gallery:
     """
 
     failures: list[Prediction]
-    """The first files that could not be read."""
+    """The failed predictions of the first files that could not be read."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = frozenset(labels)
@@ -34,7 +34,7 @@ class Gallery:
         self.failures = []
 
     def add(self, prediction: Prediction) -> None:
-        """Take a prediction into account."""
+        """Add a prediction."""
         if not prediction.ranking:
             if len(self.failures) < FAILURES:
                 self.failures.append(prediction)
@@ -46,19 +46,19 @@ class Gallery:
             self._mistakes.add(confidence, prediction)
 
     def mistakes(self) -> list[Prediction]:
-        """The wrong predictions with the highest confidence, highest first."""
+        """Return the wrong predictions with the highest confidence, highest first."""
         return self._mistakes.predictions()
 
     def least_certain(self) -> list[Prediction]:
-        """The predictions with the lowest confidence, lowest first."""
+        """Return the predictions with the lowest confidence, lowest first."""
         return self._least_certain.predictions()
 
     def examples(self, label: str) -> list[Prediction]:
-        """A uniform sample of the images that were predicted as ``label``, most probable first."""
+        """Return a uniform sample of the images that were predicted as ``label``, most probable first."""
         return sorted(self._samples[label], key=lambda prediction: -prediction.probability)
 
     def _sample(self, prediction: Prediction) -> None:
-        """Reservoir sampling (Vitter 1985, algorithm R): image n replaces a sampled one with probability size / n."""
+        """Sample by Vitter's algorithm R (1985): image n replaces a random sampled image with probability size / n."""
         label = prediction.label
         self._predicted[label] += 1
         sample = self._samples[label]
@@ -69,7 +69,7 @@ class Gallery:
 
 
 class _Greatest:
-    """The ``count`` predictions with the greatest keys; of equal keys, the earlier ones."""
+    """Keeps the ``count`` predictions with the greatest keys; if keys are equal, the earlier predictions."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -88,5 +88,5 @@ class _Greatest:
 
 
 def _shorten(prediction: Prediction) -> Prediction:
-    """``prediction`` with the two best labels only: a model can have thousands."""
+    """Return ``prediction`` with only its two most probable labels, because a model can have thousands of labels."""
     return Prediction(prediction.path, tuple(prediction.ranking[:2]))

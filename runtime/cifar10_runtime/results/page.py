@@ -1,6 +1,6 @@
 """The report page: predictions as one HTML file.
 
-The page has no scripts and loads nothing from elsewhere: ``page.html`` is its Jinja template.
+The page has no scripts and loads no other files. ``page.html`` is its Jinja template.
 """
 
 import base64
@@ -21,9 +21,9 @@ from cifar10_runtime.results.thumbnails import THUMBNAIL, thumbnail
 from cifar10_runtime.text import printable
 
 _CLASSES = 50
-"""Classes to show; of more, the most frequently predicted."""
+"""Largest number of classes to show: the most frequently predicted classes."""
 _LONGEST_TEXT = 160
-"""Characters of a name or an error; a longer text loses its middle."""
+"""Largest number of characters of a name or an error; a longer text loses its middle."""
 
 
 class Report:
@@ -45,7 +45,7 @@ class Report:
         self._statistics, self._gallery = Statistics(labels), Gallery(labels)
 
     def add(self, prediction: Prediction) -> None:
-        """Take a prediction into account; this takes a few microseconds."""
+        """Add a prediction; this takes a few microseconds."""
         self._statistics.add(prediction)
         self._gallery.add(prediction)
 
@@ -53,7 +53,7 @@ class Report:
         """Return the page as a complete HTML document.
 
         Args:
-            title: The name of what was classified, for example the folder.
+            title: The heading, for example the name of the classified folder.
             summary: Facts to show, such as model, device, images/s and date.
         """
         return (
@@ -70,7 +70,7 @@ class Report:
         )
 
     def _picture(self, path: str) -> Markup | None:
-        """The thumbnail of an image in Base64; None if the image can no longer be read."""
+        """Return the thumbnail of an image in Base64; None if the image can no longer be read."""
         try:
             content = thumbnail(path, self._background, self._max_pixels)
         except ImageError:
@@ -95,7 +95,7 @@ def _environment() -> Environment:
 
 
 def _presentable(value: object) -> object:
-    """Every text that the template shows: not too long, with escapes for characters that cannot be printed."""
+    """Return a value as the template shows it: a long text shortened, unprintable characters escaped."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     if len(value) > _LONGEST_TEXT:

@@ -44,7 +44,7 @@ def writer(file: Path | IO[bytes], top_k: int, metadata: Mapping[bytes, bytes] |
 
 
 def metadata(file: IO[bytes]) -> Mapping[bytes, bytes]:
-    """The metadata that ``writer`` stored in ``file``; empty if the file is damaged."""
+    """Return the metadata that ``writer`` stored in ``file``; empty if the file is damaged."""
     from pyarrow import ArrowException
     from pyarrow.parquet import read_schema
 
@@ -62,7 +62,7 @@ def table(rows: list[dict[str, Any]], top_k: int) -> "pyarrow.Table":
 
 
 def rows(path: Path) -> Iterator[list[Value]]:
-    """The values of each row of a Parquet file."""
+    """Yield the values of each row of a Parquet file."""
     from pyarrow.parquet import ParquetFile
 
     for batch in ParquetFile(path).iter_batches(_ROWS_PER_READ):

@@ -40,18 +40,18 @@ class RowSettings:
         return hashlib.sha256(json.dumps(astuple(self)).encode()).hexdigest()[:_ID_DIGITS]
 
 
-def whole_batches(partial: Path, layout: StoredFormat, batch_size: int) -> Iterator[list[StoredRow]]:
+def whole_batches(partial: Path, row_format: StoredFormat, batch_size: int) -> Iterator[list[StoredRow]]:
     """Read the rows of a partial file by batches; stop before the first incomplete batch or damaged row.
 
     The next run classifies an incomplete batch again, because the images of a batch are computed together. Only then
     do its rows have the same bytes as those of an uninterrupted run.
     """
-    header = layout.header()
+    header = row_format.header()
     with open(partial, "rb") as file:
         if file.read(len(header)) != header:
             return
         batch: list[StoredRow] = []
-        for row in layout.read(file):
+        for row in row_format.read(file):
             batch.append(row)
             if len(batch) == batch_size:
                 yield batch
@@ -65,7 +65,7 @@ class CompleteResult:
 
     def __init__(self, target: Target, settings: RowSettings) -> None:
         self._target = target
-        self._layout = target.row_format(settings.top_k)
+        self._row_format = target.row_format(settings.top_k)
 
     def __enter__(self) -> "CompleteResult":
         return self
@@ -85,10 +85,10 @@ class CompleteResult:
             yield from map(prediction_of, parquet.rows(self._target.result))
             return
         with open(self._target.result, "rb") as file:
-            header = self._layout.header()
+            header = self._row_format.header()
             if file.read(len(header)) != header:
                 raise UsageError(f"--output {self._target.name} has other columns: --overwrite replaces it")
-            for row in self._layout.read(file):
+            for row in self._row_format.read(file):
                 yield row.prediction
 
     def add(self, prediction: Prediction) -> None:
@@ -105,5 +105,5 @@ class CompleteResult:
         """Do nothing: the result is complete."""
 
     def how_to_continue(self) -> str:
-        """Nothing: the result is complete."""
+        """Return an empty string: the result is complete."""
         return ""

@@ -13,26 +13,27 @@ Value = str | float | None
 
 
 def columns(top_k: int) -> list[str]:
-    """Column names: path, label, probability, error, then label_2, probability_2, ... up to ``top_k``."""
+    """Return the column names: path, label, probability, error, then label_2, probability_2, ... up to ``top_k``."""
     more = [f"{name}_{rank}" for rank in range(2, top_k + 1) for name in ("label", "probability")]
     return ["path", "label", "probability", "error", *more]
 
 
 def values(prediction: Prediction, top_k: int) -> list[Value]:
-    """Values of ``prediction`` in the order of ``columns``; probabilities have six digits, missing values are None."""
-    best: list[Value] = [None, None] * top_k
+    """Return the values of ``prediction`` in the order of ``columns``; probabilities have six digits, gaps are None."""
+    pairs: list[Value] = [None, None] * top_k
     if prediction.ranking:
-        best = [value for label, share in prediction.ranking[:top_k] for value in (label, round(share, 6))]
-    return [prediction.path, *best[:2], prediction.error or None, *best[2:]]
+        ranking = prediction.ranking[:top_k]
+        pairs = [value for label, probability in ranking for value in (label, round(probability, 6))]
+    return [prediction.path, *pairs[:2], prediction.error or None, *pairs[2:]]
 
 
 def prediction_of(cells: Sequence[Value]) -> Prediction:
-    """Prediction that a row with these ``cells`` came from; its ranking has only the labels of the row."""
+    """Return the prediction of a row with these ``cells``; its ranking has only the labels of the row."""
     path, label, probability, error, *more = cells
     if error:
         return Prediction(str(path), (), str(error))
     pairs = [(label, probability), *zip(more[::2], more[1::2], strict=True)]
-    return Prediction(str(path), tuple((str(name), float(share or 0)) for name, share in pairs))
+    return Prediction(str(path), tuple((str(name), float(value or 0)) for name, value in pairs))
 
 
 class StoredRow(NamedTuple):
@@ -58,17 +59,17 @@ class Csv:
         self._quoting = csv.writer(self._text, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def header(self) -> bytes:
-        """The line with the column names."""
+        """Return the line with the column names."""
         self._writer.writerow(columns(self._top_k))
         return self._take_text()
 
     def row(self, prediction: Prediction) -> bytes:
-        """One row: one line, or several when the path has line breaks."""
+        """Return one row: one line, or several lines if the path has line breaks."""
         (self._quoting if "\r" in prediction.path else self._writer).writerow(values(prediction, self._top_k))
         return self._take_text()
 
     def read(self, file: IO[bytes]) -> Iterator[StoredRow]:
-        """Complete rows of ``file``, which is positioned after the header; a torn row ends the iteration."""
+        """Yield the complete rows of ``file``, which is positioned after the header; stop at an incomplete row."""
         lines = _WholeLines(file)
         try:
             for cells in csv.reader((line.decode("utf-8", "surrogateescape") for line in lines), strict=True):
@@ -95,15 +96,15 @@ class JsonLines:
         self._columns = columns(top_k)
 
     def header(self) -> bytes:
-        """Nothing: the format has no header."""
+        """Return no bytes: the format has no header."""
         return b""
 
     def row(self, prediction: Prediction) -> bytes:
-        """One line."""
+        """Return one line."""
         return json.dumps(dict(zip(self._columns, values(prediction, self._top_k), strict=True))).encode() + b"\n"
 
     def read(self, file: IO[bytes]) -> Iterator[StoredRow]:
-        """Complete rows of ``file``; a torn row ends the iteration."""
+        """Yield the complete rows of ``file``; stop at an incomplete row."""
         lines = _WholeLines(file)
         try:
             for line in lines:
@@ -123,18 +124,18 @@ class Table:
         self._top_k = top_k
 
     def header(self) -> bytes:
-        """Nothing: the table has no header."""
+        """Return no bytes: the table has no header."""
         return b""
 
     def row(self, prediction: Prediction) -> bytes:
-        """One line."""
+        """Return one line."""
         best = [f"{label:<12}{probability:7.2%}" for label, probability in prediction.ranking[: self._top_k]]
         line = "  ".join([*(best or [f"error: {prediction.error}"]), prediction.path])
         return printable(line).encode() + b"\n"
 
 
 StoredFormat = Csv | JsonLines
-"""A format that can be read back."""
+"""A format whose rows can be read again, to resume a run."""
 Format = StoredFormat | Table
 
 FORMATS: dict[str, type[StoredFormat]] = {"csv": Csv, "jsonl": JsonLines}
@@ -142,7 +143,7 @@ FORMATS: dict[str, type[StoredFormat]] = {"csv": Csv, "jsonl": JsonLines}
 
 
 class _WholeLines(Iterator[bytes]):
-    """Lines of ``file`` that end with a line break."""
+    """An iterator over the lines of ``file`` that end with a line break."""
 
     end: int
     """Offset of the first byte after the last line that was read."""

@@ -6,32 +6,33 @@ from collections.abc import Sequence
 from cifar10_runtime.prediction import Prediction
 
 BINS = 20
-"""Bins of the histogram, each 1 / BINS wide."""
+"""Number of bins of the histogram, each 1 / BINS wide."""
 
 
 class Statistics:
     """Counts any number of predictions in constant memory.
 
     Args:
-        labels: The classes of the model, in its order. The folder of an image is its true class if it has their name.
+        labels: The classes of the model, in its order. If the folder of an image has the name of a class, this class is
+            the true class of the image.
     """
 
     read: int
-    """Images that were classified."""
+    """Number of images that were classified."""
     failed: int
-    """Files that could not be read."""
+    """Number of files that could not be read."""
     bins: list[int]
-    """Images per bin of confidence."""
+    """Number of images per bin of confidence."""
     wrong_bins: list[int]
-    """Images per bin whose prediction is not the true class."""
+    """Number of images per bin whose prediction is not the true class."""
     predicted: Counter[str]
-    """Images per predicted class."""
+    """Number of images per predicted class."""
     confusion: Counter[tuple[str, str]]
-    """Images per true and predicted class."""
+    """Number of images per pair of true class and predicted class."""
     in_folder: Counter[str]
-    """Images per true class: the row sums of ``confusion``."""
+    """Number of images per true class: the row sums of ``confusion``."""
     in_folders_predicted: Counter[str]
-    """Images with a true class, per predicted class: the column sums of ``confusion``."""
+    """Number of images with a true class per predicted class: the column sums of ``confusion``."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = tuple(dict.fromkeys(labels))
@@ -61,17 +62,17 @@ class Statistics:
             self.wrong_bins[column] += truth != label
 
     def is_mistake(self, prediction: Prediction) -> bool:
-        """Whether the true class is known and another one was predicted."""
+        """Return whether the true class is known and another class was predicted."""
         return prediction.folder in self._known and prediction.folder != prediction.label
 
     @property
     def correct(self) -> int:
-        """Images whose predicted class is their true class."""
+        """Number of images whose predicted class is their true class."""
         return sum(self.confusion[label, label] for label in self.labels)
 
     @property
     def known(self) -> int:
-        """Images whose true class is known."""
+        """Number of images whose true class is known."""
         return self.confusion.total()
 
     @property
@@ -80,11 +81,11 @@ class Statistics:
         return self._confidence / self.read
 
     def most_frequent(self, count: int) -> list[str]:
-        """The ``count`` classes that were predicted most often, in the order of ``labels``."""
+        """Return the ``count`` most frequently predicted classes, in the order of ``labels``."""
         frequent = set(sorted(self.labels, key=lambda label: -self.predicted[label])[:count])
         return [label for label in self.labels if label in frequent]
 
 
 def confidence_of(prediction: Prediction) -> float:
-    """Probability of the predicted class, clamped to 0 to 1; NaN becomes 0."""
+    """Return the probability of the predicted class, clamped to [0, 1]; NaN becomes 0."""
     return min(1.0, max(0.0, prediction.probability))  # max(0.0, NaN) is 0.0; max(NaN, 0.0) would be NaN

@@ -1,4 +1,4 @@
-"""Whole rows to an open file: a reader of the file, or the next run, never sees a torn row."""
+"""Write only whole rows to an open file, so that its readers never get an incomplete row."""
 
 import select
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _BYTES_PER_WRITE: int = getattr(select, "PIPE_BUF", 512)
 def output_errors(name: object) -> Iterator[None]:
     """Turn an ``OSError`` of the block into an ``OutputError`` that names the output ``name``.
 
-    ``BrokenPipeError`` passes: it only means that the reader of a pipe wants no more rows.
+    ``BrokenPipeError`` is not converted, because it only means that the reader has closed the pipe.
     """
     try:
         yield
@@ -32,29 +32,29 @@ class RowBuffer:
     """Collects rows and writes several at a time.
 
     Args:
-        file: Open for writing, without a buffer of its own.
-        layout: The format of the rows.
+        file: An unbuffered file, open for writing.
+        row_format: The row format.
         name: The output, for messages.
     """
 
-    def __init__(self, file: IO[bytes], layout: Format, name: object) -> None:
+    def __init__(self, file: IO[bytes], row_format: Format, name: object) -> None:
         self._file = file
-        self._layout = layout
+        self._row_format = row_format
         self._name = name
         self._pending = bytearray()
 
     def add_header(self) -> None:
         """Write the header of the format."""
-        self._pending += self._layout.header()
+        self._pending += self._row_format.header()
         self.flush()
 
     def add(self, prediction: Prediction) -> None:
-        """Add the row of ``prediction``; ``flush`` writes it at the latest.
+        """Add the row of ``prediction``; it is written when the buffer is full, or by ``flush``.
 
         Raises:
             OutputError: Earlier rows cannot be written.
         """
-        row = self._layout.row(prediction)
+        row = self._row_format.row(prediction)
         if len(self._pending) + len(row) > _BYTES_PER_WRITE:
             self.flush()
         self._pending += row
@@ -63,7 +63,7 @@ class RowBuffer:
         """Write all rows.
 
         Raises:
-            OutputError: They cannot be written. A file then ends where it ended before.
+            OutputError: The rows cannot be written. A regular file then has its previous size.
         """
         content = bytes(self._pending)
         self._pending.clear()
@@ -83,15 +83,15 @@ class StreamWriter:
     """Writes rows to an open file such as stdout; an interruption loses no row that was added.
 
     Args:
-        file: Open for writing, without a buffer of its own.
-        layout: The format of the rows.
+        file: An unbuffered file, open for writing.
+        row_format: The row format.
         name: The output, for messages.
     """
 
     is_complete = False
 
-    def __init__(self, file: IO[bytes], layout: Format, name: object) -> None:
-        self._rows = RowBuffer(file, layout, name)
+    def __init__(self, file: IO[bytes], row_format: Format, name: object) -> None:
+        self._rows = RowBuffer(file, row_format, name)
 
     def __enter__(self) -> "StreamWriter":
         self._rows.add_header()
@@ -103,7 +103,7 @@ class StreamWriter:
         self._rows.flush()
 
     def resume(self) -> Iterator[Prediction]:
-        """Nothing: a stream has no rows of an earlier run."""
+        """Return no predictions: a stream has no rows of an earlier run."""
         return iter(())
 
     def add(self, prediction: Prediction) -> None:
@@ -115,5 +115,5 @@ class StreamWriter:
         self._rows.flush()
 
     def how_to_continue(self) -> str:
-        """Nothing: a stream cannot be resumed."""
+        """Return an empty string: a stream cannot be resumed."""
         return ""

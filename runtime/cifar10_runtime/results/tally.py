@@ -27,7 +27,7 @@ class Tally:
             self.correct += folder == prediction.label
 
     def counts(self) -> dict[str, int]:
-        """The four counts by name."""
+        """Return the four counts by name."""
         return {name: getattr(self, name) for name in ("images", "failed", "in_class_folders", "correct")}
 
     def add_counts(self, counts: Mapping[str, int]) -> None:
@@ -36,10 +36,10 @@ class Tally:
             setattr(self, name, count + int(counts[name]))
 
     def summary(self) -> str:
-        """The number of images and of failures, in words."""
+        """Return the number of images and of failures, in words."""
         return f"{self.images} image{'s' * (self.images != 1)}, {self.failed} failed"
 
     def accuracy(self) -> str:
-        """The top-1 accuracy in words; ``in_class_folders`` must not be 0."""
+        """Return the top-1 accuracy in words; ``in_class_folders`` must not be 0."""
         share = self.correct / self.in_class_folders
         return f"accuracy {share:.4f} ({self.correct} of {self.in_class_folders} images in folders named after classes)"

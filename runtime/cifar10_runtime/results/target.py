@@ -13,7 +13,7 @@ _SUFFIXES = (*(f".{name}" for name in FORMATS), _PARQUET)
 
 
 class Target:
-    """Paths of the result file and of the partial file that holds the rows until all of them are there.
+    """The paths of the result file and of the partial file, which has the rows until the run is complete.
 
     Args:
         name: The value of ``--output``.
@@ -26,11 +26,11 @@ class Target:
     name: Path
     """The value of ``--output``, for messages."""
     result: Path
-    """The result file; of a link, the file that it points to."""
+    """The result file; if ``name`` is a link, the file that the link points to."""
     partial: Path
     """The partial file, RESULT.ID.partial."""
     is_parquet: bool
-    """Whether the result is a Parquet file. Its partial file has JSON lines."""
+    """Whether the result is a Parquet file, whose partial file has JSON lines."""
 
     def __init__(self, name: Path, run_id: str) -> None:
         self.is_parquet = name.suffix.lower() == _PARQUET
@@ -44,27 +44,27 @@ class Target:
         self._partials = f"{glob.escape(self.result.name)}.{'[0-9a-f]' * len(run_id)}.partial"
 
     def row_format(self, top_k: int) -> StoredFormat:
-        """The format of the partial file, with ``top_k`` labels per row."""
+        """Return the format of the partial file, with ``top_k`` labels per row."""
         return JsonLines(top_k) if self.is_parquet else FORMATS[self.name.suffix.lower()[1:]](top_k)
 
     def other_partials(self) -> list[Path]:
-        """Partial files of the same result that runs with other settings left."""
+        """Return the partial files that runs with other settings left for this result."""
         return sorted(path for path in self.result.parent.glob(self._partials) if path != self.partial)
 
     def is_complete(self) -> bool:
-        """Whether the result exists and no interrupted run was about to replace it."""
+        """Return whether the result exists and no interrupted run was going to replace it."""
         return self.result.exists() and not self.partial.exists()
 
     def check_available(self, resume: bool) -> None:
         """Check that a run without ``--overwrite`` neither replaces a file nor disturbs another run.
 
         Raises:
-            UsageError: Such a run would; the message names the file and the option to use.
+            UsageError: A run would replace a file or disturb another run; the message names the file and an option.
         """
         others = self.other_partials()
         for path in (self.partial, *others):
             if path.exists():
-                with exclusive_lock(path, self.name):  # fails if the run that writes it is still alive
+                with exclusive_lock(path, self.name):  # raises UsageError if a running process writes the file
                     pass
         if others:
             raise UsageError(
@@ -83,14 +83,14 @@ class Target:
         """Check that the result does not exist yet.
 
         Raises:
-            UsageError: It exists.
+            UsageError: The result exists.
         """
         if self.result.exists():
             also = "--resume --overwrite continues the run that replaces it, " if self.partial.exists() else ""
             raise UsageError(f"--output {self.name} exists: {also}--overwrite replaces it")
 
     def how_to_continue(self) -> str:
-        """A message for the user of an interrupted run; empty if the run left no rows."""
+        """Return advice for the user of an interrupted run; empty if the run left no rows."""
         if not self.partial.exists():
             return ""
         options = "--resume --overwrite" if self.result.exists() else "--resume"
@@ -98,7 +98,7 @@ class Target:
 
 
 def _resolve(name: Path) -> Path:
-    """The file that ``name`` stands for, so that a link stays a link when its file is replaced."""
+    """Return the file that ``name`` points to: a run replaces this file, and a link stays a link."""
     try:
         if not name.parent.is_dir():
             raise UsageError(f"--output {name}: the folder {name.parent} does not exist")

@@ -46,7 +46,7 @@ class Writer(AbstractContextManager["Writer"], Protocol):
         """
 
     def how_to_continue(self) -> str:
-        """A message for the user of an interrupted run; empty if there is nothing to resume."""
+        """Return advice for the user of an interrupted run; empty if no rows can be resumed."""
 
 
 def result_writer(name: Path, settings: RowSettings, resume: bool = False, overwrite: bool = False) -> Writer:
@@ -78,7 +78,7 @@ class PartialResult:
         self._target = target
         self._settings = settings
         self._resumes, self._overwrites = resume, overwrite
-        self._layout = target.row_format(settings.top_k)
+        self._row_format = target.row_format(settings.top_k)
 
     def __enter__(self) -> "PartialResult":
         """Lock and open the partial file.
@@ -92,7 +92,7 @@ class PartialResult:
                 stack.enter_context(exclusive_lock(path, self._target.name))
             descriptor = os.open(self._target.partial, os.O_RDWR | os.O_CREAT, 0o666)
             self._file: IO[bytes] = stack.enter_context(open(descriptor, "r+b", buffering=0))
-            self._rows = RowBuffer(self._file, self._layout, self._target.name)
+            self._rows = RowBuffer(self._file, self._row_format, self._target.name)
             stack.push(self._keep_rows)
             if not self._overwrites:
                 self._target.check_no_result()  # another process may have completed it a moment ago
@@ -113,7 +113,7 @@ class PartialResult:
         try:
             self._rows.flush()
         finally:
-            if os.fstat(self._file.fileno()).st_size <= len(self._layout.header()):
+            if os.fstat(self._file.fileno()).st_size <= len(self._row_format.header()):
                 self._target.partial.unlink(missing_ok=True)
 
     def resume(self) -> Iterator[Prediction]:
@@ -121,7 +121,7 @@ class PartialResult:
         end = 0
         with output_errors(self._target.name):
             if self._resumes:
-                for batch in whole_batches(self._target.partial, self._layout, self._settings.batch_size):
+                for batch in whole_batches(self._target.partial, self._row_format, self._settings.batch_size):
                     yield from (row.prediction for row in batch)
                     end = batch[-1].end
             self._file.truncate(end)
