@@ -483,12 +483,3 @@ def test_the_public_names_do_not_change() -> None:
         "probabilities",
         "threads",
     }
-
-
-@pytest.mark.parametrize("option", ["--help", "--version"])
-def test_help_and_version_import_nothing_heavy(option: str) -> None:
-    result = run("-X", "importtime", CIFAR10_INFER, option)
-    assert result.returncode == 0
-    assert "cifar10_runtime.cli.parser" in result.stderr, "importtime lists the imports on stderr"
-    for heavy in ("numpy", "PIL", "onnxruntime", "importlib.metadata"):
-        assert heavy not in result.stderr
