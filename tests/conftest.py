@@ -1,6 +1,7 @@
 """Options and data that several test modules share."""
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -19,6 +20,7 @@ from tests.helpers.golden_reference import GOLDEN
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
 hypothesis.settings.load_profile("untimed")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores Ctrl-C, and so would its children
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
