@@ -22,7 +22,7 @@ def read_models(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def metadata_of_listed_file(folder: Path, file: dict[str, Any]) -> dict[str, str]:
-    """The metadata of a file, whose size and hash are those that the manifest names."""
+    """The metadata of a file, whose size and hash equal the entries of the manifest."""
     content = (folder / file["name"]).read_bytes()
     assert (len(content), hashlib.sha256(content).hexdigest()) == (file["bytes"], file["sha256"])
     return metadata_of(content)

@@ -154,7 +154,7 @@ def test_an_interrupted_run_with_overwrite_can_be_resumed(images: Path, output: 
 def test_overwrite_replaces_the_result_and_removes_partial_files(
     images: Path, output: Path, uninterrupted: bytes
 ) -> None:
-    """Partial files of the same result, whatever the options, but not the partial file of a longer name."""
+    """Partial files of the same result, with any options, but not the partial file of a longer name."""
     leave_partial(images, output, "--top-k", 2).with_suffix(".tmp").touch()
     other = output.with_name("out.csv.old.csv.01234567.partial")
     other.touch()
@@ -215,7 +215,7 @@ class FullDisk(io.BytesIO):
 
 
 def test_a_full_disk_ends_with_a_whole_row() -> None:
-    """The writer removes the part of a row that did not fit, whatever the size of the disk."""
+    """The writer removes the part of a row that did not fit, for a disk of any size."""
     predictions = [Prediction(f"{number}\n.png", (("cat", 0.5),)) for number in range(400)]
     rows = [Csv(1).row(prediction) for prediction in predictions]
 

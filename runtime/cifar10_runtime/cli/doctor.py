@@ -13,7 +13,7 @@ import numpy as np
 from cifar10_runtime.engine.classifier import Classifier
 from cifar10_runtime.engine.models import FOLDER, bundled, find_model, read_model
 from cifar10_runtime.engine.session import PROVIDERS, import_onnxruntime
-from cifar10_runtime.engine.threads import cgroup_limit, usable_processors
+from cifar10_runtime.engine.threads import allowed_processors, cgroup_limit, usable_processors
 from cifar10_runtime.errors import InferenceError
 from cifar10_runtime.options import ClassifierOptions
 from cifar10_runtime.version import NOT_INSTALLED, version_of
@@ -89,7 +89,7 @@ def _cuda() -> Iterator[Finding]:
 
 
 def _processors() -> Iterator[Finding]:
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    allowed = allowed_processors()
     limits = f"{os.cpu_count()} in the machine, {allowed} by affinity, {cgroup_limit():g} by cgroup"
     yield Finding("processors", limits)
     yield Finding("threads", str(usable_processors()))

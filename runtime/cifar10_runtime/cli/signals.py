@@ -20,7 +20,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def on_signals(action: Callable[[int, FrameType | None], None]) -> None:
-    """Install ``action`` for the signals, except for those that are ignored, for example under ``nohup``."""
+    """Install ``action`` for the signals, except for ignored signals, for example under ``nohup``."""
     for number in (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")):
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, action)

@@ -60,7 +60,7 @@ class ClosablePool:
                 future.cancel()
 
     def close(self) -> None:
-        """Refuse tasks from now on; those that run go on until ``join``."""
+        """Refuse tasks from now on; running tasks continue until ``join``."""
         with self._lock:
             self._closed = True
 

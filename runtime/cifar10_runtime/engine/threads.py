@@ -8,14 +8,18 @@ ROOT = Path("/")
 """The folder that contains proc/ and sys/; tests use another folder."""
 
 
+def allowed_processors() -> int:
+    """Return how many CPUs the affinity mask allows; all CPUs if the system has no affinity mask."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def usable_processors(root: Path = ROOT) -> int:
     """Return the number of CPUs that the affinity mask and the cgroup limits permit, rounded up; at least 1.
 
     Args:
         root: The folder that contains proc/ and sys/.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(allowed, cgroup_limit(root))))
+    return max(1, math.ceil(min(allowed_processors(), cgroup_limit(root))))
 
 
 def cgroup_limit(root: Path = ROOT) -> float:
