@@ -3,7 +3,8 @@
 // by build.py: they are counted and succeed.
 //
 // Environment: STUB_GPUS is the number of GPUs (default 1), STUB_GPU_ERROR the CUDA error of every query for GPUs,
-// STUB_LAUNCH_ERROR the CUDA error of every launch, STUB_MEMORY the bytes of the largest allocation.
+// STUB_LAUNCH_ERROR the CUDA error of every launch, STUB_CAPTURE_ERROR that of every launch in a capture, STUB_MEMORY the
+// bytes of the largest allocation.
 //
 // The stub "classifies": after a complete graph ran, probabilities that are copied to the host are 1 for the class
 // (first byte of the image) mod 10. So a test sees which image an answer belongs to, and an empty graph gives zeros.
@@ -114,8 +115,9 @@ void copy(void* target, const void* source, size_t bytes) {
 }
 
 cudaError_t launch(cudaStream_t stream) {
-  if (long error = number("STUB_LAUNCH_ERROR", 0)) return last_error = static_cast<cudaError_t>(error);
   bool is_captured = stream && capturing == stream;
+  if (long error = number(is_captured ? "STUB_CAPTURE_ERROR" : "STUB_LAUNCH_ERROR", 0))
+    return last_error = static_cast<cudaError_t>(error);
   if (is_captured) captured.kernels++;
   else classified = true;
   count(is_captured ? "captured kernel" : "kernel");

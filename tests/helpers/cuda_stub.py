@@ -134,18 +134,32 @@ def close_under_load() -> dict[str, Any]:
     return {"right": all(everything), "counts": counts()}
 
 
+def captures_at_once() -> dict[str, Any]:
+    """Open a classifier on each of two threads and classify at once, 20 times."""
+    start = threading.Barrier(2)
+
+    def work() -> bool:
+        start.wait()
+        with Classifier(device="cuda") as classifier:
+            return all(all_right(classifier, random_batch(size, size)) for size in (1, 2, 5))
+
+    with ThreadPoolExecutor(2) as pool:
+        right = [job.result() for _ in range(20) for job in [pool.submit(work), pool.submit(work)]]
+    return {"right": all(right), "counts": counts()}
+
+
 def failing_launches() -> dict[str, Any]:
-    """Classify while kernels fail, during a capture and later, then again without failures."""
+    """Classify while launches fail, before, in and after a capture, then again without failures."""
     answers = []
     with Classifier(device="cuda") as classifier:
-        for size in (64, 64, 1):  # 64 fails before and after its graph is captured
-            os.environ["STUB_LAUNCH_ERROR"] = "719"
+        for variable, size in (("LAUNCH", 64), ("LAUNCH", 64), ("CAPTURE", 128), ("LAUNCH", 1)):
+            os.environ[f"STUB_{variable}_ERROR"] = "719"
             try:
                 classifier.probabilities(random_batch(size, 1))
                 answers.append("no error")
             except InferenceError as error:
                 answers.append(str(error))
-            del os.environ["STUB_LAUNCH_ERROR"]
+            del os.environ[f"STUB_{variable}_ERROR"]
             right = [all_right(classifier, random_batch(size, seed)) for seed in range(5)]
             answers.append("right" if all(right) else "wrong")
     return {"answers": answers}
@@ -156,6 +170,13 @@ def little_memory() -> dict[str, Any]:
     with Classifier(device="cuda") as classifier:
         os.environ["STUB_MEMORY"] = str(256 << 20)
         return {"right": all_right(classifier, random_batch(10_000, 0)), "counts": counts()}
+
+
+def never_closed() -> dict[str, Any]:
+    """Leave one classifier to the garbage collector and one to the end of the process."""
+    right = all_right(Classifier(device="cuda"), random_batch(3, 0))
+    globals()["kept"] = Classifier(device="cuda")
+    return {"right": right and all_right(globals()["kept"], random_batch(3, 0)), "counts": counts()}
 
 
 def open_model(model: str, device: str, tf32: str = "") -> dict[str, Any]:

@@ -49,16 +49,26 @@ def test_threads_and_classifiers_never_break_a_capture(stub: Path) -> None:
     assert forbidden(found["counts"]) == []
 
 
+def test_two_captures_at_once_do_not_break_each_other(stub: Path) -> None:
+    found = run_scenario(stub, "captures_at_once")
+    assert found["right"]
+    assert forbidden(found["counts"]) == []
+
+
 def test_closing_under_load_ends_every_call(stub: Path) -> None:
     found = run_scenario(stub, "close_under_load")
     assert found["right"]
     assert forbidden(found["counts"]) == []
 
 
+def test_a_process_ends_although_its_classifiers_were_never_closed(stub: Path) -> None:
+    assert run_scenario(stub, "never_closed")["right"]
+
+
 def test_a_failed_graph_is_never_replayed(stub: Path) -> None:
     answers = run_scenario(stub, "failing_launches")["answers"]
-    assert answers[1::2] == ["right", "right", "right"]
-    for answer, images in zip(answers[::2], (64, 64, 1), strict=True):
+    assert answers[1::2] == ["right"] * 4
+    for answer, images in zip(answers[::2], (64, 64, 128, 1), strict=True):
         assert f"failed on a batch of {images} images" in answer
 
 
