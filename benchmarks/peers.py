@@ -74,9 +74,9 @@ def export_by_default(path: Path) -> Path:
     return path
 
 
-def plain_session(path: Path, provider: str = "CPUExecutionProvider") -> Run:
-    """Return a model file in ONNX Runtime with its default options."""
-    session = onnxruntime.InferenceSession(path, providers=[provider])
+def plain_session(path: Path, provider: str = "CPUExecutionProvider", **options: str) -> Run:
+    """Return a model file in ONNX Runtime with the default options of the session, and options of the provider."""
+    session = onnxruntime.InferenceSession(path, providers=[(provider, options)])
     return lambda batch: session.run(["probabilities"], {"images": batch})[0]
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from cifar10_runtime import Classifier
@@ -22,6 +21,7 @@ from benchmarks.peers import (
     torch_eager,
 )
 from benchmarks.timing import Interleaved, compare
+from tests.helpers.gpu import can_use_gpu
 
 IMAGES = 512
 """Images per round, in batches of the size that is measured."""
@@ -123,34 +123,32 @@ def test_roofline(benchmark: BenchmarkFixture, ours: dict[str, Run]) -> None:
 
 
 @pytest.mark.benchmark(group="model alone on CUDA")
-@pytest.mark.skipif(
-    "CUDAExecutionProvider" not in onnxruntime.get_available_providers() or not torch.cuda.is_available(),
-    reason="needs onnxruntime-gpu and a CUDA GPU",
-)
+@pytest.mark.skipif(not can_use_gpu("onnxruntime-gpu"), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("batch_size", [1, 8, 64, 512, 8192])
-def test_throughput_on_cuda(benchmark: BenchmarkFixture, default_export: Path, batch_size: int) -> None:
-    """All times include the copies to and from the GPU."""
-    ours: dict[str, Run] = {
-        "fp32": Classifier("fp32", device="cuda").probabilities,
-        "fp32 in TF32": Classifier("fp32", device="cuda", tf32=True).probabilities,
-        "fp16": Classifier("fp16", device="cuda").probabilities,
-    }
+@pytest.mark.parametrize("arithmetic", ["float32", "TF32", "float16"])
+def test_throughput_on_cuda(
+    benchmark: BenchmarkFixture, default_export: Path, batch_size: int, arithmetic: str
+) -> None:
+    """All contestants compute in the same arithmetic; all times include the copies to and from the GPU."""
+    tf32 = arithmetic == "TF32"
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     eager = plain_graph().cuda()
-    compiled = torch.compile(eager, dynamic=True)
-
-    def in_torch(graph: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]) -> Run:
-        def run(batch: Batch) -> np.ndarray:
-            with torch.no_grad():
-                return graph(torch.from_numpy(batch).cuda())[1].cpu().numpy()
-
-        return run
-
-    peers: dict[str, Run] = {
-        "default export": plain_session(default_export, "CUDAExecutionProvider"),
-        "torch": in_torch(eager),
-        "torch.compile": in_torch(compiled),
-    }
-    contestants = {name: repeated(run, batch_size) for name, run in {**ours, **peers}.items()}
-    compare(benchmark, contestants, max(IMAGES, batch_size))
+    runs = {"torch": in_torch(eager, arithmetic), "torch.compile": in_torch(torch.compile(eager), arithmetic)}
+    if arithmetic == "float16":
+        runs["ours"] = Classifier("fp16", device="cuda").probabilities
+    else:
+        runs["ours"] = Classifier("fp32", device="cuda", tf32=tf32).probabilities
+        runs["default export"] = plain_session(default_export, "CUDAExecutionProvider", use_tf32=str(int(tf32)))
+    compare(benchmark, {name: repeated(run, batch_size) for name, run in runs.items()}, max(IMAGES, batch_size))
     benchmark.extra_info |= {"batch": batch_size, "gpu": torch.cuda.get_device_name()}
     eager.cpu()
+
+
+def in_torch(graph: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], arithmetic: str) -> Run:
+    """Return a contestant that runs ``graph`` on the GPU, under autocast if ``arithmetic`` is float16."""
+
+    def run(batch: Batch) -> np.ndarray:
+        with torch.no_grad(), torch.autocast("cuda", torch.float16, enabled=arithmetic == "float16"):
+            return graph(torch.from_numpy(batch).cuda())[1].float().cpu().numpy()
+
+    return run

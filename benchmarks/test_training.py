@@ -13,7 +13,9 @@ from cifar10_zoo.data.batches import TrainingBatches
 from cifar10_zoo.data.cifar10 import Dataset
 from cifar10_zoo.tracking.tensorboard import Summaries
 from cifar10_zoo.training.cuda_graph import GraphedStep
+from cifar10_zoo.training.device import choose_device
 from cifar10_zoo.training.state import TrainingState
+from tests.helpers.gpu import can_use_gpu
 
 BATCH_SIZE = 128
 CPU = torch.device("cpu")
@@ -50,11 +52,11 @@ def test_training_step(benchmark: BenchmarkFixture, batches: TrainingBatches, pr
 
 
 @pytest.mark.benchmark(group="training step on CUDA")
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.skipif(not can_use_gpu("torch"), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_training_step_on_cuda(benchmark: BenchmarkFixture, precision: Precision) -> None:
     """The GPU is synchronized once per 50 steps, in ours and in the plain port."""
-    steps, cuda = 50, torch.device("cuda")
+    steps, cuda = 50, choose_device("cuda", tf32=precision == "tf32")
     state = TrainingState(Hyperparameters(initial_learning_rate=0.01, precision=precision), cuda)
     batches = TrainingBatches(random_data(), state.hyperparameters, cuda)
     take_step = GraphedStep(state, batches)

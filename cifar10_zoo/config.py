@@ -7,7 +7,7 @@ import tyro
 
 from cifar10_zoo.errors import OptionError
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 RecipeName = Literal["tutorial", "modern"]
 
 
@@ -56,7 +56,7 @@ class Hyperparameters:
     loss_average_decay: float = 0.9
     """Decay of the loss averages, per step (_add_loss_summaries())."""
     precision: Precision = "fp32"
-    """Dtype of the layers in training; weights, EMA weights and evaluation stay float32."""
+    """Dtype of the layers in training, or TF32 on a CUDA GPU; weights, EMA weights and evaluation stay float32."""
     num_gpus: Annotated[int, tyro.conf.Suppress] = 1
     """Processes that train together, each on its own batches (num_gpus); torchrun sets the number."""
 

@@ -76,11 +76,11 @@ def train(options: Options) -> TrainingState:
         ZooError: The data set or a checkpoint cannot be used, the loss is not finite, or a rank is gone.
         Stopped: A signal stopped training.
     """
-    device = choose_device(options.device)
+    device = choose_device(options.device, tf32=options.hyperparameters.precision == "tf32")
     data = load(options.data_dir, "train", options.data_url)
     with connect_ranks() as ranks, run_lock(options.train_dir) if ranks.is_main else nullcontext():
         ranks.barrier()  # the other ranks wait until rank 0 has the lock, and exit here if rank 0 cannot get it
-        state = TrainingState(run_hyperparameters(options, ranks), device)
+        state = TrainingState(run_hyperparameters(options, ranks), device, ranks)
         with stop_on_signals(second_kills=ranks.world_size == 1) as stop:
             if checkpoint.latest(options.train_dir):
                 saved = checkpoint.read_newest(options.train_dir)
@@ -107,7 +107,7 @@ def take_steps(options: Options, data: Dataset, state: TrainingState, ranks: Ran
     batches = TrainingBatches(data, state.hyperparameters, state.device)
     if options.log_device_placement and ranks.is_main:
         print_devices(batches, state)
-    take_step = step_function(state, batches, ranks, options.compile)
+    take_step = step_function(state, batches, options.compile)
     stop_signal = 0
     with RunLogger(options, state, data, end, stop) if ranks.is_main else nullcontext() as logger:
         while state.step < end and not stop_signal:
@@ -115,8 +115,7 @@ def take_steps(options: Options, data: Dataset, state: TrainingState, ranks: Ran
             batch = LazyBatch(batches, number=step * ranks.world_size + ranks.rank)
             if logger:
                 logger.on_step_begin(step, batch)
-            with ranks.collective():
-                losses = take_step(batch)
+            losses = take_step(batch)
             if logger:
                 logger.on_step_end(step, losses)
             if ranks.world_size == 1 or step % STOP_CHECK_STEPS == 0:
@@ -124,17 +123,14 @@ def take_steps(options: Options, data: Dataset, state: TrainingState, ranks: Ran
     return stop_signal
 
 
-def step_function(
-    state: TrainingState, batches: TrainingBatches, ranks: Ranks, compiled: bool
-) -> Callable[[LazyBatch], Tensor]:
+def step_function(state: TrainingState, batches: TrainingBatches, compiled: bool) -> Callable[[LazyBatch], Tensor]:
     """Return a function that takes one training step on a batch and returns the losses, [4] float32.
 
-    On one CUDA GPU, the function is a CUDA graph. The names of the losses are ``loss.LOSS_NAMES``.
+    On a CUDA GPU, the function is a CUDA graph. The names of the losses are ``loss.LOSS_NAMES``.
     """
     if compiled:
         state.network = torch.compile(state.network)  # type: ignore[assignment]
-    state.network = ranks.replicate(state.network)
-    if state.device.type == "cuda" and ranks.world_size == 1:
+    if state.device.type == "cuda":
         graphed_step = GraphedStep(state, batches)
         return lambda batch: graphed_step(batch.number)
     return lambda batch: state.train_step(batch.images, batch.labels)

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import hypothesis
 import numpy as np
-import onnxruntime
 import pytest
-import torch
 from PIL import Image
 
 from cifar10_zoo import image_folders, synthetic, train
@@ -17,6 +15,7 @@ from cifar10_zoo.data import cifar10
 from cifar10_zoo.data.cifar10 import Dataset
 from tests.helpers.command_line import ROOT, run
 from tests.helpers.golden_reference import GOLDEN
+from tests.helpers.gpu import can_use_gpu
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
 hypothesis.settings.load_profile("untimed")
@@ -30,11 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test marked ``gpu(package)`` unless the package can use a CUDA GPU."""
     mark = item.get_closest_marker("gpu")
-    available = {
-        "torch": torch.cuda.is_available(),
-        "onnxruntime-gpu": "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
-    }
-    if mark and not available[mark.args[0]]:
+    if mark and not can_use_gpu(mark.args[0]):
         pytest.skip(f"needs a CUDA GPU that {mark.args[0]} can use")
 
 

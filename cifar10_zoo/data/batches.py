@@ -3,6 +3,7 @@
 Source: ``distorted_inputs()`` of ``cifar10_input.py``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.cifar10 import Dataset
 from cifar10_zoo.data.rng import FIRST_FLIPS, ORDER, generator
-from cifar10_zoo.data.transforms import Augmentation, augment, sample_augmentation, to_device
+from cifar10_zoo.data.transforms import Augmentation, augment, sample_augmentation
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,12 @@ class BatchSample:
 
     def to(self, device: torch.device) -> "BatchSample":
         """Return the same choices on ``device``."""
-        return BatchSample(to_device(self.index, device), self.augmentation.to(device))
+        return BatchSample.of([tensor.to(device) for tensor in self.tensors()])
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> "BatchSample":
+        """Return the sample of ``tensors``, in the order of ``tensors()``."""
+        return cls(tensors[0], Augmentation(*tensors[1:]))
 
     def tensors(self) -> list[Tensor]:
         """Return all tensors: ``index``, then the fields of ``augmentation``."""
@@ -52,10 +58,10 @@ class TrainingBatches:
         Returns:
             Augmented images [batch_size, 3, 24, 24] float32 and labels [batch_size] int64.
         """
-        return self.assemble(self.sample(number))
+        return self.assemble(self.sample(number).to(self.images.device))
 
     def sample(self, number: int) -> BatchSample:
-        """Sample the random choices of batch ``number`` on the CPU; return them on the training device."""
+        """Return the random choices of batch ``number``, on the CPU."""
         recipe, count = self.hyperparameters, len(self.images)
         index = batch_indices(recipe.seed, number, recipe.batch_size, count)
         augmentation = sample_augmentation(
@@ -64,10 +70,10 @@ class TrainingBatches:
         if recipe.alternate_flips:
             epochs = torch.from_numpy(_positions(number, recipe.batch_size) // count)
             augmentation = replace(augmentation, flip=alternating_flips(recipe.seed, index, epochs, count))
-        return BatchSample(index, augmentation).to(self.images.device)
+        return BatchSample(index, augmentation)
 
     def assemble(self, sample: BatchSample) -> tuple[Tensor, Tensor]:
-        """Return the images and labels of ``sample``, as ``batch`` does; all work happens on the training device."""
+        """Return the images and labels of ``sample``, which is on the training device, as ``batch`` does."""
         return augment(self.images[sample.index], sample.augmentation), self.labels[sample.index]
 
 

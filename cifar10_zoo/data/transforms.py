@@ -33,10 +33,6 @@ class Augmentation:
     contrast: Tensor
     """Factor of each pixel's distance from the mean of its channel, float32."""
 
-    def to(self, device: torch.device) -> "Augmentation":
-        """Return the same parameters on ``device``."""
-        return Augmentation(*(to_device(tensor, device) for tensor in self.tensors()))
-
     def tensors(self) -> list[Tensor]:
         """Return the fields in their order."""
         return [getattr(self, field.name) for field in fields(self)]
@@ -136,8 +132,3 @@ def ten_crop(images: Tensor) -> Tensor:
     ]
     crops = [standardize(crop.float()) for crop in (*corners, center_crop(images))]
     return torch.stack([*crops, *(crop.flip(3) for crop in crops)])
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return ``tensor`` on ``device``; the host does not wait for a copy to a GPU."""
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

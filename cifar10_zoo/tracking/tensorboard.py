@@ -3,6 +3,7 @@
 To see them, run ``tensorboard --logdir cifar10_train``.
 """
 
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,12 +61,13 @@ class Summaries:
             images: [N, 3, H, W] float32, standardized.
             activations: The result of ``Cifar10Net.activations`` for ``images``.
         """
-        for number, image in enumerate(images[:IMAGES]):
+        for number, image in enumerate(images[:IMAGES].cpu()):
             scaled = image / (2 * image.abs().max().clamp(min=1e-9)) + 0.5  # 0 becomes middle gray
-            self._writer.add_image(f"images/{number}", scaled.cpu(), step)
-        for name in LAYERS:
-            self._histogram(f"{name}/activations", activations[name], step)
-            self._writer.add_scalar(f"{name}/sparsity", float((activations[name] == 0).float().mean()), step)
+            self._writer.add_image(f"images/{number}", scaled, step)
+        self._histograms({f"{name}/activations": activations[name] for name in LAYERS}, step)
+        sparsity = torch.stack([(activations[name] == 0).float().mean() for name in LAYERS]).tolist()
+        for name, value in zip(LAYERS, sparsity, strict=True):
+            self._writer.add_scalar(f"{name}/sparsity", value, step)
 
     def training(self, step: int, state: TrainingState, losses: Tensor, examples_per_sec: float) -> None:
         """Add losses, learning rate, weights, gradients and speed of ``step``.
@@ -76,37 +78,58 @@ class Summaries:
             losses: The losses before the update, [4] float32 in the order of ``LOSS_NAMES``.
             examples_per_sec: Training speed in images per second.
         """
-        for name, raw, averaged in zip(LOSS_NAMES, losses.tolist(), state.loss_averages.values.tolist(), strict=True):
+        raw_and_averaged = torch.stack([losses, state.loss_averages.values]).tolist()
+        for name, raw, averaged in zip(LOSS_NAMES, *raw_and_averaged, strict=True):
             self._writer.add_scalar(f"{name}/raw", raw, step)
             self._writer.add_scalar(f"{name}/averaged", averaged, step)
         self._writer.add_scalar("learning_rate", learning_rate(step, state.hyperparameters), step)
         self._writer.add_scalar("examples_per_sec", examples_per_sec, step)
-        for name, parameter in state.model.named_parameters():
-            tag = tutorial_name(name)
-            self._histogram(tag, parameter, step)
-            if parameter.grad is not None:
-                self._histogram(f"{tag}/gradients", parameter.grad, step)
+        parameters = {tutorial_name(name): parameter for name, parameter in state.model.named_parameters()}
+        gradients = {f"{tag}/gradients": p.grad for tag, p in parameters.items() if p.grad is not None}
+        self._histograms(parameters | gradients, step)
 
     def precision(self, step: int, accuracy: float) -> None:
         """Add the top-1 accuracy of the checkpoint of ``step``, under the tutorial's name."""
         self._writer.add_scalar("precision_at_1", accuracy, step)
 
-    def _histogram(self, tag: str, values: Tensor, step: int) -> None:
-        """Add a histogram of 64 equal bins; for 1M values, 100 times as fast as ``SummaryWriter.add_histogram``."""
-        values = values.detach().float().flatten()
-        values = values[values.isfinite()]  # histc fails on NaN and infinity; RunLogger reports them
-        if not len(values):
-            return
-        low, high = (float(limit) for limit in torch.aminmax(values))
-        high = max(high, low + abs(low) * 1e-6 + 1e-12)
+    def _histograms(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Add a histogram of each tensor; the host reads all statistics from the device at once.
+
+        For 1M values, this is 100 times as fast as ``SummaryWriter.add_histogram``.
+        """
+        rows = torch.stack([_statistics(tensor.detach()) for tensor in tensors.values()]).tolist()
+        for (tag, tensor), row in zip(tensors.items(), rows, strict=True):
+            if not all(map(math.isfinite, row)):  # RunLogger reports infinite values; show only the finite ones
+                finite = tensor.detach()[tensor.isfinite()]
+                if not len(finite):
+                    continue
+                row = _statistics(finite).tolist()
+            self._add_histogram(tag, tensor.numel(), row, step)
+
+    def _add_histogram(self, tag: str, count: int, row: list[float], step: int) -> None:
+        low, high, total, squares, *bins = row
         self._writer.add_histogram_raw(
             tag,
             min=low,
             max=high,
-            num=values.numel(),
-            sum=float(values.double().sum()),
-            sum_squares=float(values.double().square().sum()),
+            num=count,
+            sum=total,
+            sum_squares=squares,
             bucket_limits=torch.linspace(low, high, _BINS + 1)[1:].tolist(),
-            bucket_counts=torch.histc(values, _BINS, low, high).tolist(),
+            bucket_counts=bins,
             global_step=step,
         )
+
+
+def _statistics(values: Tensor) -> Tensor:
+    """Return minimum, maximum, sum and sum of squares of ``values``, then the numbers of values in 64 equal bins.
+
+    Returns:
+        [4 + 64] float64, on the device of ``values``: nothing here waits for a GPU.
+    """
+    values = values.float().flatten()
+    low, high = torch.aminmax(values)
+    high = torch.maximum(high, low + low.abs() * 1e-6 + 1e-12)
+    bins = torch.histc((values - low) / (high - low), _BINS, 0, 1)
+    doubles = values.double()
+    return torch.cat([torch.stack([low, high, doubles.sum(), doubles.square().sum()]), bins.double()])

@@ -10,21 +10,29 @@ from cifar10_zoo.errors import DeviceError
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 
-def choose_device(device: DeviceChoice) -> torch.device:
+def choose_device(device: DeviceChoice, tf32: bool = False) -> torch.device:
     """Return the device to compute on; ``auto`` is CUDA if PyTorch can use a GPU, else the CPU.
 
-    With torchrun each process gets its own GPU. On CUDA, TF32 is switched off.
+    With torchrun each process gets its own GPU.
+
+    Args:
+        device: The choice.
+        tf32: Whether CUDA may round the factors of float32 products to TF32. Without it, float32 is as exact as on a
+            CPU.
 
     Raises:
-        DeviceError: ``cuda`` is chosen and PyTorch cannot use a GPU, or there are more processes than GPUs.
+        DeviceError: ``cuda`` is chosen and PyTorch cannot use a GPU, there are more processes than GPUs, or a CPU has
+            no TF32.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("--device cuda: this PyTorch finds no CUDA GPU; use --device cpu, or check nvidia-smi")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
+        if tf32:
+            raise DeviceError("--precision tf32 needs a CUDA GPU; on a CPU use --precision fp32 or bf16")
         return torch.device("cpu")
-    torch.backends.cudnn.allow_tf32 = False  # float32 as precise as on the CPU
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     number = int(os.environ.get("LOCAL_RANK", "0"))  # set by torchrun
     if number >= (count := torch.cuda.device_count()):
         raise DeviceError(

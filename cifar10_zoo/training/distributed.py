@@ -5,16 +5,13 @@
 The tutorial calls a rank a tower. Source: ``cifar10_multi_gpu_train.py``.
 """
 
-import atexit
-import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
 from torch import distributed, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from cifar10_zoo.errors import TrainingError
 
@@ -33,9 +30,19 @@ class Ranks:
         """Whether this process is rank 0, the only one that prints and writes."""
         return self.rank == 0
 
-    def replicate(self, model: nn.Module) -> nn.Module:
-        """Return ``model`` in DistributedDataParallel, which averages gradients; with one rank, return ``model``."""
-        return model if self.world_size == 1 else DistributedDataParallel(model)
+    def average(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its average over all ranks, in one collective operation.
+
+        Source: ``average_gradients()`` of ``cifar10_multi_gpu_train.py``.
+        """
+        if self.world_size == 1:
+            return
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        buffer = torch.cat([gradient.flatten() for gradient in gradients]) / self.world_size
+        with self.collective():
+            distributed.all_reduce(buffer)
+        for gradient, average in zip(gradients, buffer.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(average.view_as(gradient))
 
     def barrier(self) -> None:
         """Wait until all ranks have called this method."""
@@ -85,9 +92,6 @@ def connect_ranks() -> Iterator[Ranks]:
     if not distributed.is_torchelastic_launched():
         yield Ranks()
         return
-    # Reference cycles keep DDP alive. If DDP still exists when the interpreter shuts down, gloo's threads still run.
-    # One job in twelve then ended with "terminate called without an active exception".
-    atexit.register(gc.collect)
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size())

@@ -11,6 +11,7 @@ from cifar10_zoo.data.transforms import evaluation_images
 from cifar10_zoo.network import whitening
 from cifar10_zoo.network.batch_norm import Cifar10NetBN, named_tensors
 from cifar10_zoo.network.model import Cifar10Net
+from cifar10_zoo.training.distributed import Ranks
 from cifar10_zoo.training.ema import EmaWeights, ema_decay
 from cifar10_zoo.training.loss import LossAverages, losses
 from cifar10_zoo.training.schedule import learning_rate
@@ -28,10 +29,13 @@ class TrainingState:
     """The weights, EMA weights, momentum, loss averages, loss scale and step of a run; initially at step 0."""
 
     network: nn.Module
-    """The module that a step calls: ``model``, or a wrapper that compiles it or averages gradients."""
+    """The module that a step calls: ``model``, or a wrapper that compiles it."""
 
-    def __init__(self, hyperparameters: Hyperparameters, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, hyperparameters: Hyperparameters, device: torch.device | str = "cpu", ranks: Ranks | None = None
+    ) -> None:
         self.hyperparameters = hyperparameters
+        self.ranks = ranks or Ranks()
         self.device = torch.device(device)
         self.step = 0
         self.model = new_model(hyperparameters).to(device)
@@ -79,11 +83,12 @@ class TrainingState:
         values = losses(self.model, logits.float(), labels, self.hyperparameters)
         self.optimizer.zero_grad()
         self.scaler.scale(values[-1]).backward()
+        self.ranks.average(self.model.parameters())
         if self.scaler.is_enabled():
             self.scaler.unscale_(self.optimizer)  # here, because summaries show the gradients of the unscaled loss
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.ema.update(self.model, self.ema_weight)
+        self.ema.update(self.ema_weight)
         self.loss_averages.update(values)
         return values.detach()
 

@@ -24,7 +24,7 @@ def main(golden: Path, output: Path) -> None:
     images = np.ascontiguousarray(reference.arrays("preprocess")["eval_images"].transpose(0, 3, 1, 2))
     with connect_ranks() as ranks:
         state = reference.state(Hyperparameters(batch_size=8, num_gpus=ranks.world_size))
-        state.network = ranks.replicate(state.model)
+        state.ranks = ranks
         half = slice(8 * ranks.rank, 8 * ranks.rank + 8)
         losses = state.train_step(torch.from_numpy(images)[half], reference.labels[half])
         total_losses = [torch.zeros(()) for _ in range(ranks.world_size)]

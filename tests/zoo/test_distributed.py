@@ -88,7 +88,7 @@ def test_two_ranks_train_as_one_process_with_the_average_gradient(trained: Path,
             images, labels = batches.batch(number)
             (losses(state.model, state.model(images), labels, state.hyperparameters)[-1] / 2).backward()
         state.optimizer.step()
-        state.ema.update(state.model, state.ema_weight)
+        state.ema.update(state.ema_weight)
     saved = checkpoint.read_newest(trained)
     assert saved.hyperparameters.num_gpus == 2
     for name, tensor in state.tensors().items():

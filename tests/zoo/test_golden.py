@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.transforms import Augmentation, augment, evaluation_images
 from cifar10_zoo.network.model import Cifar10Net
+from cifar10_zoo.training.ema import EmaWeights
 from cifar10_zoo.training.loss import losses
 from cifar10_zoo.training.schedule import decay_steps, learning_rate
 from cifar10_zoo.training.state import TrainingState
@@ -165,7 +166,7 @@ def test_ten_updates_at_the_tutorials_learning_rate_match_the_original(
     """
     state = reference.state()
     state.model.double()
-    state.ema.weights = {name: weight.double() for name, weight in state.ema.weights.items()}
+    state.ema = EmaWeights(state.model)
     state.loss_averages.values = state.loss_averages.values.double()
     assert_training_matches(reference, "trajectory_b", state, batch.double(), steps=10)
 

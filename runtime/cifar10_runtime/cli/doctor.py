@@ -11,8 +11,8 @@ from importlib import metadata
 import numpy as np
 
 from cifar10_runtime.engine.classifier import Classifier
+from cifar10_runtime.engine.devices import PROVIDERS, import_onnxruntime
 from cifar10_runtime.engine.models import FOLDER, bundled, find_model, read_model
-from cifar10_runtime.engine.session import PROVIDERS, import_onnxruntime
 from cifar10_runtime.engine.threads import allowed_processors, cgroup_limit, usable_processors
 from cifar10_runtime.errors import InferenceError
 from cifar10_runtime.options import ClassifierOptions

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from cifar10_runtime.cli.signals import on_signals, raise_stopped
@@ -91,18 +91,18 @@ def classify_partitions(
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     gpus = _gpus(ray) if options.device in ("auto", "cuda") else 0
-    workers = gpus or int(ray.cluster_resources().get("CPU", 1))
+    cpus = int(ray.cluster_resources().get("CPU", 1))
     items = [{"number": number, "partition": json.dumps(asdict(partition))} for number, partition in partitions.items()]
     done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         PartitionWorker,
         fn_constructor_kwargs={
-            "options": replace(options, device="cuda") if gpus else options,
+            "options": options,
             "labels": labels if options.labels else None,
-            "threads": None if gpus else 1,
+            "threads": max(1, cpus // gpus) if gpus else 1,  # the GPUs of a machine share its CPUs
             "folder": os.getcwd(),
         },
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=max(1, min(workers, len(items)))),
+        compute=ray.data.ActorPoolStrategy(size=max(1, min(gpus or cpus, len(items)))),
         num_cpus=_CPUS_PER_WORKER,
         num_gpus=1 if gpus else 0,
     )

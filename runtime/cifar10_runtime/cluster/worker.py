@@ -21,11 +21,11 @@ class PartitionWorker:
     Args:
         options: The options of the command, with the device of this worker.
         labels: Names of the classes to use instead of those in the model's metadata, or None.
-        threads: Threads that decode and classify; None means one per CPU.
+        threads: Threads that decode and, on a CPU, classify.
         folder: The working directory of the command, for relative paths.
     """
 
-    def __init__(self, options: RayOptions, labels: list[str] | None, threads: int | None, folder: str) -> None:
+    def __init__(self, options: RayOptions, labels: list[str] | None, threads: int, folder: str) -> None:
         with suppress(OSError):  # another machine may not have the directory
             os.chdir(folder)
         self._options, self._labels, self._threads = options, labels, threads

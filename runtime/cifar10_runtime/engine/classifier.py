@@ -1,7 +1,7 @@
 """The classifier: the library behind cifar10-infer."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar10_runtime.engine.contract import read_contract
 from cifar10_runtime.engine.pool import ClosablePool
-from cifar10_runtime.engine.session import open_session
+from cifar10_runtime.engine.session import open_model
 from cifar10_runtime.engine.threads import usable_processors
-from cifar10_runtime.errors import ImageError, InferenceError, ModelError, UsageError
+from cifar10_runtime.errors import ImageError, UsageError
 from cifar10_runtime.images.decode import check_options, decode
 from cifar10_runtime.options import ClassifierOptions
 from cifar10_runtime.prediction import Prediction
@@ -61,8 +60,8 @@ class Classifier:
     """SHA-256 of the model file, 64 hexadecimal digits."""
     device: str
     """The device that the model runs on: ``cpu``, ``cuda``, ``cuda:1``, ..."""
-    batch_size: int
-    """Default number of images per batch."""
+    batch_size = 32
+    """Default number of images per batch; a batch fits the caches of a CPU."""
     threads: int
     """Number of threads that decode and, on a CPU, classify."""
 
@@ -80,13 +79,11 @@ class Classifier:
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be 1 or more, not {threads}")
         self._background, self._max_pixels = background, max_pixels
-        self._session = open_session(model, device, tf32)
-        self._contract = read_contract(self._session.onnx, self._session.model, labels)
+        opened = open_model(model, device, tf32, labels)
+        self._session, self._contract, self.device = opened.session, opened.contract, opened.device
         self.labels, self.input_size = self._contract.labels, self._contract.input_size
-        self.metadata = dict(self._session.onnx.get_modelmeta().custom_metadata_map)
-        self.model_path, self.model_sha256 = self._session.model, self._session.sha256
-        self.device, self.batch_size = self._session.device, self._session.provider.batch_size
-        self._check_model()
+        self.metadata = self._session.signature.metadata
+        self.model_path, self.model_sha256 = opened.path, opened.sha256
         self.threads = threads or usable_processors()
         self._pool = ClosablePool(self.threads)
 
@@ -101,6 +98,7 @@ class Classifier:
         self._pool.close()
         self._session.cancel()
         self._pool.join()
+        self._session.close()
 
     def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the class probabilities [N, classes] float32 of ``batch`` [N, SIZE, SIZE, 3] uint8 RGB.
@@ -113,7 +111,7 @@ class Classifier:
         """
         self._contract.check_batch(batch)
         size = min(self.batch_size, -(-len(batch) // self.threads))
-        if len(batch) <= max(1, size) or self._session.provider.graph:
+        if len(batch) <= max(1, size) or not self._session.parallel_calls:
             self._pool.require_open()
             return self._run(batch)
         parts = [batch[start : start + size] for start in range(0, len(batch), size)]
@@ -129,7 +127,7 @@ class Classifier:
 
         Args:
             paths: The files.
-            batch_size: Images per batch, 1 to ``LARGEST_BATCH``; None means the device's default. The predictions do
+            batch_size: Images per batch, 1 to ``LARGEST_BATCH``; None means the default. The predictions do
                 not depend on it.
 
         Raises:
@@ -159,11 +157,15 @@ class Classifier:
 
     def _classify_batches(self, items: Iterator[_File | Prediction], batch_size: int) -> Iterator[Prediction]:
         batches = iter(lambda: list(islice(items, batch_size)), [])
-        with closing(self._pool.map(self._classify_batch, batches, ahead=2 * self.threads)) as results:
-            for predictions in results:
-                yield from predictions
+        with closing(self._pool.map(self._start_batch, batches, ahead=2 * self.threads)) as started:
+            for predictions_of in started:
+                yield from predictions_of()
 
-    def _classify_batch(self, batch: list[_File | Prediction]) -> list[Prediction]:
+    def _start_batch(self, batch: list[_File | Prediction]) -> Callable[[], list[Prediction]]:
+        """Decode a batch and submit it to the session; return a function that waits for the predictions.
+
+        This thread can decode the next batch while a GPU classifies this one.
+        """
         paths: list[str] = []
         decoded: list[NDArray[np.uint8]] = []
         failed: dict[int, Prediction] = {}
@@ -178,12 +180,25 @@ class Classifier:
                 paths.append(path)
             except ImageError as error:
                 failed[index] = Prediction.failed(path, error)
-        classified = map(Prediction, paths, self._rankings(self._run(np.stack(decoded))) if decoded else ())
-        return [failed[index] if index in failed else next(classified) for index in range(len(batch))]
+        probabilities = self._submit(np.stack(decoded)) if decoded else None
+
+        def predictions() -> list[Prediction]:
+            classified = map(Prediction, paths, self._rankings(probabilities()) if probabilities else ())
+            return [failed[index] if index in failed else next(classified) for index in range(len(batch))]
+
+        return predictions
 
     def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        probabilities = self._session.probabilities(batch)
-        self._contract.check_probabilities(probabilities, len(batch))
+        return self._submit(batch)()
+
+    def _submit(self, batch: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
+        probabilities_of = self._session.submit(batch)
+
+        def probabilities() -> NDArray[np.float32]:
+            values = probabilities_of()
+            self._contract.check_probabilities(values, len(batch))
+            return values
+
         return probabilities
 
     def _rankings(self, probabilities: NDArray[np.float32]) -> Iterator[tuple[tuple[str, float], ...]]:
@@ -192,16 +207,6 @@ class Classifier:
         values = np.take_along_axis(probabilities, order, axis=1)
         for indices, row in zip(order.tolist(), values.tolist(), strict=True):
             yield tuple(zip([self.labels[index] for index in indices], row, strict=True))
-
-    def _check_model(self) -> None:
-        """Raise ModelError unless the model classifies one gray image, before any other work is done."""
-        gray = np.full((1, self.input_size, self.input_size, 3), 128, np.uint8)
-        try:
-            total = float(self._run(gray).sum())
-        except InferenceError as error:
-            raise ModelError(str(error)) from error
-        if not abs(total - 1) < 0.01:
-            raise ModelError(f"{self.model_path}: its probabilities add up to {total:.3g}, not to 1")
 
 
 def _decoded_path(path: object) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,11 +49,32 @@ class Contract:
             raise ModelError(f"{self.model} gives probabilities that are not finite numbers")
 
 
-def read_contract(session: "onnxruntime.InferenceSession", model: Path, labels: Sequence[str] | None) -> Contract:
+@dataclass(frozen=True)
+class Signature:
+    """What an open model takes and gives."""
+
+    inputs: dict[str, tuple[str, list[Any]]]
+    """Dtype and shape of each input, by name, in ONNX Runtime's notation."""
+    outputs: dict[str, tuple[str, list[Any]]]
+    """Dtype and shape of each output, by name."""
+    metadata: dict[str, str]
+    """Data set, step, accuracy and so on."""
+
+
+def signature_of(session: "onnxruntime.InferenceSession") -> Signature:
+    """Return the signature of the model of ``session``."""
+    return Signature(
+        inputs={value.name: (value.type, value.shape) for value in session.get_inputs()},
+        outputs={value.name: (value.type, value.shape) for value in session.get_outputs()},
+        metadata=dict(session.get_modelmeta().custom_metadata_map),
+    )
+
+
+def read_contract(signature: Signature, model: Path, labels: Sequence[str] | None) -> Contract:
     """Return the contract of an open model.
 
     Args:
-        session: The open model.
+        signature: The signature of the model.
         model: The model file, for messages.
         labels: Names of the classes to use instead of those in the metadata, or None.
 
@@ -61,9 +82,9 @@ def read_contract(session: "onnxruntime.InferenceSession", model: Path, labels: 
         ModelError: The model has other inputs or outputs, or no usable labels in its metadata.
         UsageError: ``labels`` are not names, or their number is not the number of classes.
     """
-    size, classes = _size_and_classes(session, model)
+    size, classes = _size_and_classes(signature, model)
     if labels is None:
-        return Contract(model, size, _labels_in(session.get_modelmeta().custom_metadata_map, classes, model))
+        return Contract(model, size, _labels_in(signature.metadata, classes, model))
     if isinstance(labels, str) or not are_labels(labels):
         raise UsageError(f"labels must be a list of printable names, not {labels!r}")
     if classes not in (None, len(labels)):
@@ -71,10 +92,9 @@ def read_contract(session: "onnxruntime.InferenceSession", model: Path, labels: 
     return Contract(model, size, tuple(labels))
 
 
-def _size_and_classes(session: "onnxruntime.InferenceSession", model: Path) -> tuple[int, int | None]:
+def _size_and_classes(signature: Signature, model: Path) -> tuple[int, int | None]:
     """Return the side of the input images in pixels, and the number of classes, None if it is not fixed."""
-    inputs = {value.name: (value.type, value.shape) for value in session.get_inputs()}
-    outputs = {value.name: (value.type, value.shape) for value in session.get_outputs()}
+    inputs, outputs = signature.inputs, signature.outputs
     match inputs, outputs.get("probabilities"):
         case {"images": ("tensor(uint8)", [batch, int(height), int(width), 3])}, ("tensor(float)", [_, classes]) if (
             len(inputs) == 1 and height == width and not isinstance(batch, int)

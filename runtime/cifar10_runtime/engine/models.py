@@ -15,6 +15,9 @@ _LARGEST = (1 << 31) - 1
 _EXTERNAL = b"\x0a\x08location\x12"
 """The serialized key ``location`` of ``external_data``: a tensor has it if its values are in another file."""
 
+_HALF = b"\x0a\x09precision\x12\x04fp16"
+"""The serialized metadata of a float16 model."""
+
 
 def bundled() -> dict[str, dict[str, Any]]:
     """Return the manifest's entry of each bundled model, by name."""
@@ -64,3 +67,8 @@ def read_model(path: Path, sha256: str) -> tuple[bytes, str]:
     if _EXTERNAL in content:  # an untrusted model could name any file on this machine
         raise ModelError(f"{path} keeps weights in another file, which is not allowed: export the model as one file")
     return content, actual
+
+
+def is_half(content: bytes) -> bool:
+    """Return whether the content of a model file has the metadata of a float16 model."""
+    return _HALF in content
