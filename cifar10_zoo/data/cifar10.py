@@ -167,8 +167,9 @@ def _unusable(path: Path, reason: str) -> DatasetError:
 
 
 def _is_downloaded(path: Path) -> bool:
-    """Return whether ``path`` was unpacked from the archive, which stays beside the folder."""
-    return (path.parent.parent / ARCHIVE.file_name).exists()
+    """Return whether ``path`` was unpacked from the official archive, which stays beside the folder."""
+    archive = path.parent.parent / ARCHIVE.file_name
+    return archive.exists() and archive.stat().st_size == ARCHIVE.size
 
 
 def identify(folder: Path) -> tuple[str, tuple[str, ...]]:

@@ -32,9 +32,15 @@ def batch_file(tmp_path: Path, name: str, content: bytes, downloaded: bool) -> P
     folder = tmp_path / cifar10.FOLDER
     folder.mkdir()
     if downloaded:
-        (tmp_path / cifar10.ARCHIVE.file_name).touch()
+        write_archive(tmp_path)
     (folder / name).write_bytes(content)
     return folder / name
+
+
+def write_archive(data_dir: Path, size: int = cifar10.ARCHIVE.size) -> None:
+    """Write a sparse file of the size of the official archive."""
+    with open(data_dir / cifar10.ARCHIVE.file_name, "wb") as file:
+        file.truncate(size)
 
 
 ORIGIN = pytest.mark.parametrize("downloaded", [True, False], ids=["downloaded", "own data"])
@@ -73,7 +79,7 @@ def test_a_label_above_9_is_an_error_that_names_the_record(tmp_path: Path, downl
 def test_a_missing_batch_file_is_named(synthetic_dir: Path, tmp_path: Path, downloaded: bool) -> None:
     folder = link_data_set(synthetic_dir, tmp_path, without="data_batch_3.bin")
     if downloaded:
-        (tmp_path / cifar10.ARCHIVE.file_name).touch()
+        write_archive(tmp_path)
     advice = f"delete {folder} to unpack the archive again" if downloaded else "add it"
     with pytest.raises(DatasetError) as error:
         cifar10.load(tmp_path, "train")
@@ -87,6 +93,14 @@ def test_a_batch_file_truncated_between_records_is_named(synthetic_dir: Path, tm
     with pytest.raises(DatasetError) as error:
         cifar10.load(tmp_path, "test")
     assert str(error.value) == message(path, "it has 9999 records, not 10000", downloaded)
+
+
+def test_own_data_beside_another_archive_is_not_called_damaged(tmp_path: Path) -> None:
+    path = batch_file(tmp_path, "test_batch.bin", b"", downloaded=False)
+    write_archive(tmp_path, size=1000)
+    with pytest.raises(DatasetError, match="cannot be used: 0 bytes"):
+        cifar10.load(tmp_path, "test")
+    assert path.exists()
 
 
 @pytest.mark.parametrize(
