@@ -38,8 +38,8 @@ def test_nothing_is_written_outside_eval_dir_and_a_read_only_run_is_no_error(
     before = state_of(read_only_run)
     results = tmp_path / "new" / "results"
     words = ("--data-dir", synthetic_dir, "--checkpoint-dir", read_only_run, "--run-once", "--device", "cpu")
-    for _ in range(2):
-        result = zoo("evaluate", *words, "--eval-dir", results, obeys_modes=True)
+    for number in ([], ["--num_examples=10000"]):  # the tutorial's default means all test images
+        result = zoo("evaluate", *words, *number, "--eval-dir", results, obeys_modes=True)
         assert result.returncode == 0, result.stderr
     assert state_of(read_only_run) == before
     model = checkpoint.read(read_only_run / "model.ckpt-60.safetensors").ema_model()
