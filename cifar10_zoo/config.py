@@ -1,9 +1,7 @@
 """All hyperparameters of a training run."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 from cifar10_zoo.errors import OptionError
 
@@ -57,8 +55,8 @@ class Hyperparameters:
     """Decay of the loss averages, per step (_add_loss_summaries())."""
     precision: Precision = "fp32"
     """Dtype of the layers in training, or TF32 on a CUDA GPU; weights, EMA weights and evaluation stay float32."""
-    num_gpus: Annotated[int, tyro.conf.Suppress] = 1
-    """Processes that train together, each on its own batches (num_gpus); torchrun sets the number."""
+    num_gpus: int = 1
+    """Processes that train together, each on its own batches (num_gpus); torchrun --nproc-per-node starts them."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -84,6 +82,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "distort_colors": (0, 1.25),
     "moving_average_decay": (0, 1),
     "loss_average_decay": (0, 1),
+    "num_gpus": (1, 65_536),
 }
 
 

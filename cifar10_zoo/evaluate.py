@@ -5,9 +5,10 @@
 Source: ``cifar10_eval.py``.
 """
 
+import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -36,22 +37,44 @@ class Options(DataOptions):
     checkpoint_dir: Path = Path("cifar10_train")
     """Directory of the checkpoints."""
     eval_dir: Path | None = None
-    """Directory of the TensorBoard summaries; by default eval/ in --checkpoint-dir."""
+    """Directory of all files that the evaluation writes. By default, the history files are in --checkpoint-dir, where
+    training keeps the checkpoint with the best evaluation, and the TensorBoard summaries in its subdirectory eval/."""
     eval_data: Literal["test", "train_eval"] = "test"
     """The 10,000 test images, or the 50,000 training images without augmentation."""
+    num_examples: int | None = None
+    """Evaluate only this number of images, the first ones; their accuracy is only printed, not recorded."""
+    batch_size: int = BATCH_SIZE
+    """Images per batch; it changes the speed, not the accuracy."""
     views: Views = 1
     """Crops per image. 1: the center, as in training. 10: ten-crop test-time augmentation (center and corners, each
-    mirrored too); its accuracy is only printed, not recorded beside the checkpoints."""
+    mirrored too); its accuracy is only printed, not recorded."""
     eval_interval_secs: float = 300.0
     """Seconds between two checks for a newer checkpoint."""
     run_once: bool = False
     """Evaluate once and exit."""
     device: DeviceChoice = "auto"
     """Device to compute on; auto uses a CUDA GPU if one is available."""
+    use_fp16: bool = False
+    """The tutorial's flag, which changes nothing here: the evaluation computes in float32, also of checkpoints that
+    were trained in float16."""
 
     def __post_init__(self) -> None:
         if not 0 < self.eval_interval_secs <= _YEAR:
             raise OptionError(f"--eval-interval-secs must be above 0 and at most a year, not {self.eval_interval_secs}")
+        if self.num_examples is not None and self.num_examples < 1:
+            raise OptionError(f"--num-examples must be 1 or more, not {self.num_examples}")
+        if self.batch_size < 1:
+            raise OptionError(f"--batch-size must be 1 or more, not {self.batch_size}")
+
+    @property
+    def history_dir(self) -> Path:
+        """Directory of the history files."""
+        return self.eval_dir or self.checkpoint_dir
+
+    @property
+    def summary_dir(self) -> Path:
+        """Directory of the TensorBoard summaries."""
+        return self.eval_dir or self.checkpoint_dir / "eval"
 
 
 def evaluate(options: Options) -> None:
@@ -78,21 +101,39 @@ def evaluate(options: Options) -> None:
 
 
 def evaluate_checkpoint(saved: Checkpoint, data: Dataset, device: torch.device, options: Options) -> None:
-    """Print the top-1 accuracy of one checkpoint and record it beside the checkpoint."""
+    """Print the top-1 accuracy of one checkpoint; record the accuracy of all images and their center crops."""
     saved.require_classes_of(data)
-    print(f"{saved.path}: step {saved.step}, {len(data.images)} {data.name} images", file=sys.stderr)
+    some = replace(data, images=data.images[: options.num_examples], labels=data.labels[: options.num_examples])
+    is_recorded = options.views == 1 and len(some.images) == len(data.images)
+    if is_recorded:
+        require_writable(options)
+    print(f"{saved.path}: step {saved.step}, {len(some.images)} {data.name} images", file=sys.stderr)
     model = saved.ema_model().to(device)
-    accuracy = top1_accuracy(model, data, options.views)
+    accuracy = top1_accuracy(model, some, options.views, options.batch_size)
     print(f"{datetime.now()}: precision @ 1 = {accuracy:.3f}", flush=True)
-    if options.views != 1:
+    if not is_recorded:
         return
-    row = Evaluation(saved.step, options.eval_data, len(data.images), accuracy)
-    history.record(options.checkpoint_dir, row)
-    plots.draw(options.checkpoint_dir)
-    with Summaries(options.eval_dir or options.checkpoint_dir / "eval") as summaries, torch.no_grad():
+    history.record(options.history_dir, Evaluation(saved.step, options.eval_data, len(data.images), accuracy))
+    plots.draw(options.checkpoint_dir, options.history_dir)
+    with Summaries(options.summary_dir) as summaries, torch.no_grad():
         images = evaluation_images(data.images[:BATCH_SIZE].to(device))
         summaries.batch(saved.step, images, model.activations(images))
         summaries.precision(saved.step, accuracy)
+
+
+def require_writable(options: Options) -> None:
+    """Create the directory of the history files, and check before the work that it can be written to.
+
+    Raises:
+        OptionError: The directory cannot be created or written to.
+    """
+    option = "--eval-dir" if options.eval_dir else "--checkpoint-dir"
+    try:
+        options.history_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"{option} {options.history_dir} cannot be created: {error.strerror}") from None
+    if not os.access(options.history_dir, os.W_OK):
+        raise OptionError(f"{option} {options.history_dir} cannot be written to: name another --eval-dir")
 
 
 if __name__ == "__main__":

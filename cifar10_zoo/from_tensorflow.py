@@ -7,6 +7,7 @@ The converted checkpoint can be evaluated, exported and trained further, as any 
 """
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,7 +33,12 @@ Variables = Mapping[str, NDArray[Any]]
 
 _EMA = "/ExponentialMovingAverage"
 _LOSS_AVERAGE = "/avg"
+_WEIGHTS = ("/weights", "/biases")
 _STEP = "global_step"
+_OLD_STEP = "Variable"
+"""TensorFlow's name of the step in early versions of the original program, which gave the step no name."""
+_ZERO_LOSSES = tuple(f"{layer}/weight_loss{_LOSS_AVERAGE}" for layer in ("conv1", "conv2", "softmax_linear"))
+"""Loss averages that are 0: early versions had a weight loss with factor 0 for these layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +57,7 @@ def convert(variables: Variables, hyperparameters: Hyperparameters) -> TrainingS
 
     Args:
         variables: By their TensorFlow names, in TensorFlow's axis order. The loss averages may be missing, because the
-            multi-GPU trainer has none.
+            multi-GPU trainer has none. Without any EMA weight, the weights are used as EMA weights.
         hyperparameters: Of the network to create; only the tutorial's network can be created.
 
     Raises:
@@ -60,6 +66,7 @@ def convert(variables: Variables, hyperparameters: Hyperparameters) -> TrainingS
     """
     if hyperparameters.recipe != "tutorial" or hyperparameters.batch_norm or hyperparameters.whiten:
         raise OptionError("--recipe modern, --batch-norm and --whiten do not fit checkpoints of the original program")
+    variables = complete(variables)
     state = TrainingState(hyperparameters)
     targets: dict[str, Tensor] = {}
     for name, parameter in state.model.named_parameters():
@@ -74,6 +81,33 @@ def convert(variables: Variables, hyperparameters: Hyperparameters) -> TrainingS
             target.copy_(to_torch(name, variables[name], target))
     state.step = int(variables[_STEP])
     return state
+
+
+def with_step(variables: Variables, source: Path) -> Variables:
+    """Return ``variables`` with the step in the name of ``source``, model.ckpt-STEP, if they have no step."""
+    step = re.fullmatch(r".*-(\d+)(\.index)?", source.name)
+    if step is None or {_STEP, _OLD_STEP} & variables.keys():
+        return variables
+    return {**variables, _STEP: np.array(int(step[1]))}
+
+
+def has_ema(variables: Variables) -> bool:
+    """Return whether any of ``variables`` is an EMA weight."""
+    return any(name.endswith(_EMA) for name in variables)
+
+
+def complete(variables: Variables) -> Variables:
+    """Return the variables that the newest version of the original program would have saved.
+
+    The step gets its present name, loss averages that are always 0 are left out, and the weights become the EMA weights
+    if there are none.
+    """
+    found = {name: value for name, value in variables.items() if name not in _ZERO_LOSSES}
+    if _STEP not in found and _OLD_STEP in found and found[_OLD_STEP].ndim == 0:
+        found[_STEP] = found.pop(_OLD_STEP)
+    if not has_ema(variables):
+        found |= {name + _EMA: value for name, value in found.items() if name.endswith(_WEIGHTS)}
+    return found
 
 
 def require_names(variables: Variables, expected: set[str]) -> None:
@@ -133,13 +167,15 @@ def read(source: Path) -> Variables:
 def main(options: Options) -> None:
     """Read the checkpoint, convert it and write it."""
     try:
-        state = convert(read(options.source), options.hyperparameters)
+        variables = with_step(read(options.source), options.source)
+        state = convert(variables, options.hyperparameters)
     except CheckpointError as error:
         raise CheckpointError(f"{options.source}: {error}") from None
     if checkpoint.find(options.train_dir):
         raise CheckpointError(f"{options.train_dir} has checkpoints of another training: name another --train-dir")
     target = checkpoint.save(state, options.train_dir, "cifar10", CLASSES["cifar10"])
-    print(f"{target}: step {state.step}, from {options.source}", file=sys.stderr)
+    used = "" if has_ema(variables) else "; it has no EMA weights, so the weights are also the EMA weights"
+    print(f"{target}: step {state.step}, from {options.source}{used}", file=sys.stderr)
 
 
 if __name__ == "__main__":

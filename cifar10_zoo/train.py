@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.cuda_graph import GraphedStep
 from cifar10_zoo.training.device import DeviceChoice, choose_device
-from cifar10_zoo.training.distributed import Ranks, connect_ranks
+from cifar10_zoo.training.distributed import Ranks, connect_ranks, started_ranks
 from cifar10_zoo.training.run_control import StopRequest, run_lock, stop_on_signals
 from cifar10_zoo.training.schedule import last_step
 from cifar10_zoo.training.state import TrainingState
@@ -62,6 +62,9 @@ class Options(LoggerOptions, DataOptions):
         super().__post_init__()
         if not self.max_steps > 0:
             raise OptionError(f"--max-steps must be above 0, not {self.max_steps}")
+        if (ranks := self.hyperparameters.num_gpus) not in (1, started_ranks()):
+            command = f"torchrun --nproc-per-node={ranks} -m cifar10_zoo.train"
+            raise OptionError(f"--num-gpus {ranks}: start {ranks} processes with {command}")
         if self.compile and not shutil.which(os.environ.get("CXX", "g++")):
             raise OptionError("--compile needs a C++ compiler: install g++, or name one in CXX")
 
@@ -165,5 +168,10 @@ def print_devices(batches: TrainingBatches, state: TrainingState) -> None:
         print(f"{name}: {tensor.dtype} {list(tensor.shape)} on {tensor.device}", file=sys.stderr)
 
 
+def recipe_options(words: Sequence[str]) -> Options:
+    """Return the options whose hyperparameters are those of the recipe that ``--recipe`` in ``words`` names."""
+    return Options(hyperparameters=chosen_recipe(words))
+
+
 if __name__ == "__main__":
-    run(train, Options, Options(hyperparameters=chosen_recipe(sys.argv[1:])))
+    run(train, Options, recipe_options)

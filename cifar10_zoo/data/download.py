@@ -54,7 +54,9 @@ def fetch(archive: Archive, data_dir: Path, url: str | None = None) -> None:
         data_dir.mkdir(parents=True, exist_ok=True)
         _download(archive, path, url or archive.url)
     elif difference := _difference(archive, path):
-        raise DatasetError(f"{path} is not the official archive: {difference}. Delete it to download it again")
+        raise DatasetError(
+            f"{path} is not the official archive: {difference}. Move it to another directory to download the archive"
+        )
     _unpack(archive, path)
 
 

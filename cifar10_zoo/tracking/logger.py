@@ -105,7 +105,7 @@ class RunLogger:
         if error is None:
             if self._state.step > self._saved.step:
                 self._save()
-            plots.draw(self._options.train_dir)
+            plots.draw(self._options.train_dir, self._options.train_dir)
 
     def _is_summarized(self, step: int) -> bool:
         return step % self._options.summary_frequency == 0

@@ -12,14 +12,17 @@ from cifar10_zoo.tracking import history
 FILE_NAME = "curves.png"
 
 
-def draw(directory: Path) -> None:
-    """Draw ``directory/curves.png`` from the history files in ``directory``."""
+def draw(train_dir: Path, eval_dir: Path) -> None:
+    """Draw ``eval_dir/curves.png`` from the losses in ``train_dir`` and the evaluations in ``eval_dir``.
+
+    A file that would not change is not written.
+    """
     figure = Figure(figsize=(8, 9), layout="constrained")
     top, middle, bottom = figure.subplots(3, sharex=True)
-    losses = history.losses(directory)
+    losses = history.losses(train_dir)
     _curve(top, "total loss", [(row.step, row.total_loss) for row in losses], ".", markersize=2)
     for eval_data in ("test", "train_eval"):
-        points = sorted((r.step, r.precision) for r in history.evaluations(directory) if r.eval_data == eval_data)
+        points = sorted((r.step, r.precision) for r in history.evaluations(eval_dir) if r.eval_data == eval_data)
         if points:
             _curve(middle, "top-1 accuracy", points, ".-", label=f"{eval_data}: {points[-1][1]:.4f}")
     if middle.lines:
@@ -28,7 +31,9 @@ def draw(directory: Path) -> None:
     bottom.set_xlabel("step")
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=100)
-    atomic.write_file(directory / FILE_NAME, picture.getvalue())
+    path = eval_dir / FILE_NAME
+    if not path.exists() or path.read_bytes() != picture.getvalue():
+        atomic.write_file(path, picture.getvalue())
 
 
 def _curve(axes: Axes, title: str, points: list[tuple[int, float]], style: str, **options: object) -> None:

@@ -5,6 +5,7 @@
 The tutorial calls a rank a tower. Source: ``cifar10_multi_gpu_train.py``.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -84,6 +85,11 @@ class Ranks:
             raise TrainingError(
                 f"a process of this run is gone; start the run again and it continues ({error})"
             ) from error
+
+
+def started_ranks() -> int:
+    """Return the number of processes that torchrun started; 1 without torchrun."""
+    return int(os.environ["WORLD_SIZE"]) if distributed.is_torchelastic_launched() else 1
 
 
 @contextmanager

@@ -10,44 +10,46 @@ from cifar10_zoo.data.transforms import evaluation_images, ten_crop
 from cifar10_zoo.network.model import Cifar10Net
 
 BATCH_SIZE = 500
-"""Images per batch; it does not change the result."""
+"""Images that are computed together by default."""
 
 Views = Literal[1, 10]
 """Crops per image: the center crop, or ten-crop test-time augmentation."""
 
 
 @torch.inference_mode()
-def predict(model: Cifar10Net, images: Tensor) -> Tensor:
+def predict(model: Cifar10Net, images: Tensor, batch_size: int = BATCH_SIZE) -> Tensor:
     """Return the logits of the center crops of ``images``.
 
     Args:
         model: The network in evaluation mode; it computes on its own device.
         images: [N, 3, H, W] uint8.
+        batch_size: Images that are computed together; it does not change the result.
 
     Returns:
         [N, 10] float32, on the device of ``model``.
     """
     device = next(model.parameters()).device
-    return torch.cat([model(evaluation_images(batch.to(device))) for batch in images.split(BATCH_SIZE)])
+    return torch.cat([model(evaluation_images(batch.to(device))) for batch in images.split(batch_size)])
 
 
 @torch.inference_mode()
-def predict_ten_crop(model: Cifar10Net, images: Tensor) -> Tensor:
+def predict_ten_crop(model: Cifar10Net, images: Tensor, batch_size: int = BATCH_SIZE) -> Tensor:
     """Return the class probabilities of ``images``, averaged over ten crops per image.
 
     Args:
         model: The network in evaluation mode; it computes on its own device.
         images: [N, 3, H, W] uint8.
+        batch_size: Images that are computed together; it does not change the result.
 
     Returns:
         [N, 10] float32, on the device of ``model``.
     """
     device = next(model.parameters()).device
-    batches = (ten_crop(batch.to(device)) for batch in images.split(BATCH_SIZE))  # each [10, N, 3, 24, 24]
+    batches = (ten_crop(batch.to(device)) for batch in images.split(batch_size))  # each [10, N, 3, 24, 24]
     return torch.cat([torch.stack([model(crop).softmax(dim=1) for crop in crops]).mean(dim=0) for crops in batches])
 
 
-def top1_accuracy(model: Cifar10Net, data: Dataset, views: Views = 1) -> float:
+def top1_accuracy(model: Cifar10Net, data: Dataset, views: Views = 1, batch_size: int = BATCH_SIZE) -> float:
     """Return the fraction of the images in ``data`` whose top-1 prediction is their label."""
-    scores = predict(model, data.images) if views == 1 else predict_ten_crop(model, data.images)
+    scores = (predict if views == 1 else predict_ten_crop)(model, data.images, batch_size)
     return float((scores.argmax(dim=1).cpu() == data.labels).double().mean())

@@ -18,12 +18,11 @@ import numpy as np
 import pytest
 import release.pack
 import site_hooks
-import tyro
 from cifar10_runtime import Classifier
 from mkdocs.config import load_config
 
 import cifar10_zoo
-from cifar10_zoo import evaluate, from_tensorflow, image_folders, synthetic, train
+from cifar10_zoo import cli, evaluate, from_tensorflow, image_folders, synthetic, train
 from cifar10_zoo.data.cifar10 import load
 from tests.helpers.command_line import ROOT, run
 
@@ -146,7 +145,7 @@ def test_every_command_is_accepted(line: str) -> None:
         PARSERS[words[0]]().parse_args(words[1:])
         return
     start = next(start for start in OPTIONS if words[: len(start.split())] == start.split())
-    tyro.cli(OPTIONS[start], args=words[len(start.split()) :])
+    cli.parse(OPTIONS[start], words[len(start.split()) :])
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/cifar10-infer.md", "docs/train.md", "docs/export.md"])

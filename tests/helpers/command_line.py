@@ -1,5 +1,6 @@
 """Run the commands in a subprocess, as a user does."""
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,14 @@ ROOT = Path(__file__).parents[2]
 CIFAR10_INFER = Path(sys.executable).with_name("cifar10-infer")
 
 
-def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run ``python WORDS...`` and return its exit status and output."""
+def run(*words: object, cwd: Path | None = None, obeys_modes: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run ``python WORDS...`` and return its exit status and output.
+
+    Args:
+        words: The words of the command line.
+        cwd: The working directory.
+        obeys_modes: Whether the command may write only where the modes of files and folders permit it, also as root.
+    """
     return subprocess.run(
         [sys.executable, *map(str, words)],
         cwd=cwd,
@@ -17,12 +24,19 @@ def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[
         text=True,
         timeout=300,
         check=False,
+        preexec_fn=_give_up_overriding_modes if obeys_modes else None,
     )
 
 
-def zoo(command: str, *words: object) -> subprocess.CompletedProcess[str]:
+def _give_up_overriding_modes() -> None:
+    """Take from root, in a child process, the capability to write to files and folders that nobody may write to."""
+    drop_from_bounding_set, dac_override = 24, 1  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE in Linux's headers
+    ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override)
+
+
+def zoo(command: str, *words: object, obeys_modes: bool = False) -> subprocess.CompletedProcess[str]:
     """Run ``python -m cifar10_zoo.COMMAND WORDS...``."""
-    return run("-m", f"cifar10_zoo.{command}", *words)
+    return run("-m", f"cifar10_zoo.{command}", *words, obeys_modes=obeys_modes)
 
 
 def infer(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

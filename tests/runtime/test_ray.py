@@ -1,5 +1,6 @@
 """cifar10-infer-ray: the rows of images in folders, tar shards and Parquet files, also when workers are killed."""
 
+import hashlib
 import io
 import json
 import os
@@ -16,12 +17,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
+import ray.data
 import torch
 from cifar10_runtime import Prediction, UsageError
 from cifar10_runtime.cluster import sources
+from cifar10_runtime.engine.models import find_model
 from PIL import Image
 from pyarrow import parquet
+from pyarrow.dataset import dataset
 
+from cifar10_zoo.data.cifar10 import CLASSES
 from tests.helpers.command_line import assert_fails_cleanly, infer, run
 from tests.stress import ray_sources
 
@@ -85,11 +91,94 @@ def test_no_row_is_lost_when_a_worker_is_killed(place: Path, tmp_path: Path) -> 
             os.link(path, copy)
     ray_sources.classify_and_kill(str(tmp_path / "images"), tmp_path / "out", 100)
     assert ray_sources.rows_of(tmp_path / "out") == 30 * ray_sources.rows_of(place / "cli.parquet")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "job.json",
-        *(f"part-{number:06d}.parquet" for number in range(30)),
+    assert_is_parquet_folder(tmp_path / "out", parts=30)
+
+
+def assert_is_parquet_folder(folder: Path, parts: int) -> None:
+    """Assert that a folder has only parts and, for its job, one empty file: readers of folders pass over such files."""
+    others = {path for path in folder.iterdir() if path.suffix != ".parquet"}
+    assert {path.name for path in set(folder.iterdir()) - others} == {f"part-{n:06d}.parquet" for n in range(parts)}
+    (claim,) = others
+    assert claim.name.startswith("_job-")
+    assert claim.read_bytes() == b""
+
+
+def read_by_path(reader: str, folder: Path) -> list[dict[str, Any]]:
+    """Read the rows of a folder of Parquet files with another program, which gets only the path of the folder."""
+    match reader:
+        case "pyarrow":
+            return list(dataset(folder, format="parquet").to_table().to_pylist())
+        case "pandas":
+            pandas = pytest.importorskip("pandas")
+            return list(pandas.read_parquet(folder).to_dict("records"))
+        case "polars":
+            polars = pytest.importorskip("polars")
+            return list(polars.read_parquet(folder).to_dicts())
+        case "duckdb":
+            duckdb = pytest.importorskip("duckdb")
+            return list(duckdb.read_parquet(str(folder)).to_arrow_table().to_pylist())
+        case _:
+            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+            try:
+                return list(ray.data.read_parquet(str(folder)).take_all())
+            finally:
+                ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def finished(place: Path) -> Path:
+    """A finished folder of results, with five parts."""
+    result = on_ray("images", "--output", "finished", "--partition-size", PARTITION, cwd=place)
+    assert result.returncode == 3, result.stderr
+    return place / "finished"
+
+
+@pytest.mark.parametrize("reader", ["pyarrow", "pandas", "polars", "duckdb", "ray"])
+def test_a_finished_folder_opens_by_its_path_alone(finished: Path, reader: str) -> None:
+    expected = parquet.read_table(finished.parent / "cli.parquet").to_pylist()
+    rows = read_by_path(reader, finished)
+    assert sorted(row["path"] for row in rows) == [row["path"] for row in expected]
+    labels = {row["path"]: row["label"] for row in expected if row["label"]}
+    assert {row["path"]: row["label"] for row in rows if isinstance(row["label"], str)} == labels
+
+
+def test_a_folder_of_an_earlier_version_resumes_and_becomes_a_parquet_folder(finished: Path, tmp_path: Path) -> None:
+    """Earlier versions described the job in job.json; a killed worker left a temporary file."""
+    before = {path.name: path.read_bytes() for path in finished.glob("part-*")}
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    next(out.glob("_job-*")).unlink()
+    files = parquet.read_table(finished.parent / "cli.parquet")["path"].to_pylist()
+    partitions = [{"kind": "files", "paths": files[start : start + PARTITION]} for start in range(0, 100, PARTITION)]
+    job = {
+        "model_sha256": find_model("fp32", "winograd")[1],
+        "labels": list(CLASSES["cifar10"]),
+        "background": "white",
+        "max_pixels": 67_108_864,
+        "top_k": 1,
+        "column": "image",
+        "partitions": 5,
+        "partitions_sha256": hashlib.sha256(json.dumps(partitions).encode()).hexdigest(),
     }
-    assert json.loads((tmp_path / "out" / "job.json").read_text(encoding="utf-8"))["partitions"] == 30
+    (out / "job.json").write_text(json.dumps(job, indent=2))
+    (out / "part-000003.parquet").unlink()
+    (out / ".part-000003.parquet.4711.tmp").write_bytes(b"PAR1")
+    words = ("images", "--output", out, "--partition-size", PARTITION)
+    assert_fails_cleanly(on_ray(*words, cwd=finished.parent), 2, f"--output {out}", "--resume")
+    result = on_ray(*words, "--top-k", 2, "--resume", cwd=finished.parent)
+    assert_fails_cleanly(result, 2, f"--output {out}", "other options")
+    result = on_ray(*words, "--resume", cwd=finished.parent)
+    assert result.returncode == 3, result.stderr
+    assert "4 of 5 partitions were already done" in result.stderr
+    assert {path.name: path.read_bytes() for path in out.glob("part-*")} == before
+    assert_is_parquet_folder(out, parts=5)
+
+
+def test_a_job_json_of_another_program_is_not_a_folder_of_results(finished: Path, tmp_path: Path) -> None:
+    for content in ("{}", "[1]", "no JSON", '{"job": 1}'):
+        (tmp_path / "job.json").write_text(content)
+        result = on_ray("images", "--output", tmp_path, "--resume", cwd=finished.parent)
+        assert_fails_cleanly(result, 2, f"--output {tmp_path} is not empty: name a new folder")
 
 
 ROWS = "000000.parquet"

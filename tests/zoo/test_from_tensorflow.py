@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from cifar10_zoo import from_tensorflow
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.errors import CheckpointError, OptionError
 from cifar10_zoo.from_tensorflow import convert
@@ -50,6 +51,59 @@ def test_checkpoints_of_the_multi_gpu_trainer_have_no_loss_averages(variables: V
     state = convert(without | {"global_step": np.array(7, np.float32)}, Hyperparameters())
     assert state.loss_averages.values.tolist() == [0, 0, 0, 0]
     assert state.step == 7
+
+
+def test_early_checkpoints_with_the_step_as_variable_are_converted(variables: Variables) -> None:
+    """They have a loss average of 0 for each layer whose weight decay has the factor 0."""
+    step = {"Variable": variables.pop("global_step").astype(np.int32)}
+    zero = {f"{layer}/weight_loss/avg": np.array(0, np.float32) for layer in ("conv1", "conv2", "softmax_linear")}
+    early = convert(variables | step | zero, Hyperparameters())
+    newest = convert(variables | {"global_step": step["Variable"]}, Hyperparameters())
+    assert early.step == newest.step == 1234
+    for name, tensor in newest.tensors().items():
+        assert torch.equal(early.tensors()[name], tensor), name
+
+
+def test_a_variable_that_is_no_number_is_not_the_step(variables: Variables) -> None:
+    variables["Variable"] = np.zeros(3)
+    del variables["global_step"]
+    with pytest.raises(CheckpointError, match="no variable global_step"):
+        convert(variables, Hyperparameters())
+
+
+@pytest.mark.parametrize(
+    ("kept", "source"),
+    [
+        pytest.param(("weights", "biases", "global_step"), "model.ckpt", id="with the step"),
+        pytest.param(("weights", "biases"), "model.ckpt-1234", id="with the step in the name only"),
+        pytest.param(("weights", "biases"), "model.ckpt-1234.index", id="with the step in the name of the index"),
+    ],
+)
+def test_a_checkpoint_of_the_weights_only_is_converted_and_the_command_says_which_weights_it_used(
+    golden_folder: Path,
+    variables: Variables,
+    kept: tuple[str, ...],
+    source: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Reading is replaced, because it needs TensorFlow."""
+    weights = {name: value for name, value in variables.items() if name.endswith(kept)}
+    monkeypatch.setattr(from_tensorflow, "read", lambda _: weights)
+    from_tensorflow.main(from_tensorflow.Options(source=Path(source), train_dir=tmp_path))
+    saved = checkpoint.read(tmp_path / "model.ckpt-1234.safetensors")
+    for name, parameter in Reference(golden_folder).state().model.named_parameters():
+        assert torch.equal(saved.tensors[f"weights/{name}"], parameter), name
+        assert torch.equal(saved.tensors[f"averages/{name}"], parameter), name
+    assert "it has no EMA weights, so the weights are also the EMA weights" in capsys.readouterr().err
+
+
+def test_a_checkpoint_with_some_ema_weights_only_is_an_error(variables: Variables) -> None:
+    for name in ("conv1/weights", "conv1/biases"):
+        del variables[f"{name}/ExponentialMovingAverage"]
+    with pytest.raises(CheckpointError, match="no variable conv1/biases/ExponentialMovingAverage, conv1/weights/Exp"):
+        convert(variables, Hyperparameters())
 
 
 @pytest.mark.parametrize(

@@ -293,11 +293,11 @@ def test_resuming_on_another_data_set_is_refused(synthetic_dir: Path, train_dir:
     folder = tmp_path / cifar10.FOLDER
     folder.mkdir()
     for path in (synthetic_dir / cifar10.FOLDER).glob("*.bin"):
-        (folder / path.name).symlink_to(path)  # without batches.meta.txt, the data set counts as CIFAR-10
-    with pytest.raises(CheckpointError, match=r"trained on synthetic data \(disc, .*\), not cifar10 data"):
+        (folder / path.name).symlink_to(path)  # without batches.meta.txt, the data set has no class names
+    with pytest.raises(CheckpointError, match=r"trained on synthetic data \(disc, .*\), not custom data"):
         train.train(options(tmp_path, train_dir, 70, batch_size=64))
     words = ("--data-dir", tmp_path, "--checkpoint-dir", train_dir, "--run-once")
-    assert_fails_cleanly(zoo("evaluate", *words), 1, "trained on synthetic data", "not cifar10 data")
+    assert_fails_cleanly(zoo("evaluate", *words), 1, "trained on synthetic data", "not custom data")
 
 
 def test_evaluation_uses_the_ema_weights(synthetic_dir: Path, train_dir: Path) -> None:

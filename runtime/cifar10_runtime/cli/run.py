@@ -173,8 +173,8 @@ def _summarize(options: InferOptions, classifier: Classifier, counters: _Counter
     }
     tally = counters.tally
     print(f"{tally.summary()}, {facts['Speed']}, device {facts['Device']}, model {facts['Model']}", file=sys.stderr)
-    if tally.in_class_folders:
-        print(tally.accuracy(), file=sys.stderr)
+    for line in tally.class_folders():
+        print(line, file=sys.stderr)
     if counters.report and options.report:
         title = " ".join(options.paths) or f"files from {options.files_from}"
         _write_report(options.report, counters.report.html(title, facts))

@@ -49,11 +49,12 @@ def _run(options: RayOptions) -> int:
             results.claim(job)
             for counts in classify_partitions(ray, remaining, options, job.labels):
                 tally.add_counts(counts)
+    results.remove_temporary_files()
     rate = (tally.images - images_before) / (time.perf_counter() - start)
     resumed = f" ({len(finished)} of {len(found)} partitions were already done)" if finished else ""
     print(f"{tally.summary()}, {rate:.0f} images/s, model {options.model}{resumed}", file=sys.stderr)
-    if tally.in_class_folders:
-        print(tally.accuracy(), file=sys.stderr)
+    for line in tally.class_folders():
+        print(line, file=sys.stderr)
     return EXIT_SOME_FAILED if tally.failed else EXIT_OK
 
 

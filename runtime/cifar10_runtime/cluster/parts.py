@@ -3,6 +3,7 @@
 fsspec and pyarrow are imported only when they are needed.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,19 +19,25 @@ from cifar10_runtime.errors import OutputError, UsageError
 from cifar10_runtime.results import parquet
 from cifar10_runtime.text import one_line
 
-_JOB = "job.json"
-"""The file that describes the job whose parts are in the same folder."""
+_CLAIM = "_job-"
+"""Prefix of the claim: an empty file whose name ends in the digest of the job whose parts are in the same folder.
+
+Readers of Parquet folders pass over names that begin with _, or over empty files: Spark writes the file _SUCCESS.
+"""
+_OLD_CLAIM = "job.json"
+"""The claim of earlier versions: the job as JSON."""
 _COUNTS = b"cifar10_zoo.counts"
 """The key of a part's counts in its Parquet metadata."""
 _READERS = 16
+_DIGEST_DIGITS = 16
 
-Counts = dict[str, int]
+Counts = dict[str, Any]
 """The counts of a ``Tally``, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """The content of ``job.json``: the settings and inputs that determine the rows, without the content of images."""
+    """The settings and inputs that determine the rows of a job, without the content of the images."""
 
     model_sha256: str
     labels: list[str]
@@ -42,6 +49,11 @@ class Job:
     """The number of partitions, and so of parts."""
     partitions_sha256: str
     """SHA-256 of the JSON of all partitions."""
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits; equal jobs have equal digests."""
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:_DIGEST_DIGITS]
 
 
 class Parts:
@@ -81,6 +93,9 @@ class Parts:
             if not names:
                 return {}
             self._check_job(job, names, resume)
+            if _OLD_CLAIM in names:  # readers of Parquet folders do not pass over it
+                self.claim(job)
+                self._system.rm_file(f"{self.root}/{_OLD_CLAIM}")
             numbers = [number for number in range(job.partitions) if _part_name(number) in names]
             with ThreadPoolExecutor(_READERS) as readers:
                 found = readers.map(self._read_counts, numbers)
@@ -91,14 +106,14 @@ class Parts:
             raise self._unwritable(error) from error
 
     def claim(self, job: Job) -> None:
-        """Write ``job.json``, so that only this job can use the folder.
+        """Write the claim, so that only this job can use the folder.
 
         Raises:
             OutputError: The file cannot be written.
         """
-        self._write(_JOB, json.dumps(asdict(job), indent=2).encode())
+        self._write(f"{_CLAIM}{job.digest}", b"")
 
-    def write(self, number: int, rows: list[dict[str, Any]], top_k: int, counts: Mapping[str, int]) -> None:
+    def write(self, number: int, rows: list[dict[str, Any]], top_k: int, counts: Mapping[str, Any]) -> None:
         """Write the part of partition ``number``.
 
         Raises:
@@ -108,6 +123,13 @@ class Parts:
         with parquet.writer(buffer, top_k, {_COUNTS: json.dumps(counts).encode()}) as writer:
             writer.write_table(parquet.table(rows, top_k))
         self._write(_part_name(number), buffer.getvalue())
+
+    def remove_temporary_files(self) -> None:
+        """Delete the temporary files of workers that were killed; call this when no worker is left."""
+        if self._is_local:  # an object store has no temporary files
+            for prefix in (PART, _CLAIM):
+                for path in Path(self.root).glob(f".{prefix}*.tmp"):
+                    path.unlink(missing_ok=True)
 
     def _create(self) -> None:
         if self._is_local:
@@ -125,18 +147,22 @@ class Parts:
         return {name for name in names if name and not name.startswith(".")}
 
     def _check_job(self, job: Job, names: set[str], resume: bool) -> None:
-        existing = None
-        if _JOB in names:
-            with suppress(ValueError):
-                existing = json.loads(self._system.cat_file(f"{self.root}/{_JOB}"))
-        if not isinstance(existing, dict):
+        claims = {name.removeprefix(_CLAIM) for name in names if name.startswith(_CLAIM)} or self._old_claims(names)
+        if not claims:
             raise UsageError(f"--output {self._name} is not empty: name a new folder")
-        if existing != asdict(job):
+        if claims != {job.digest}:
             raise UsageError(
                 f"--output {self._name} has results of other images, another model or other options: name a new folder"
             )
         if not resume:
             raise UsageError(f"--output {self._name} has results of this job: --resume continues it")
+
+    def _old_claims(self, names: set[str]) -> set[str]:
+        """Return the digest of the job in ``job.json``; empty if there is no such file, or another program wrote it."""
+        if _OLD_CLAIM in names:
+            with suppress(TypeError, ValueError):
+                return {Job(**json.loads(self._system.cat_file(f"{self.root}/{_OLD_CLAIM}"))).digest}
+        return set()
 
     def _read_counts(self, number: int) -> Counts | None:
         """Return the counts of a part, None if the part is damaged."""

@@ -5,6 +5,7 @@ import glob
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from io import BufferedReader
 from itertools import chain
 from typing import cast
@@ -44,6 +45,7 @@ def read_path_list(name: str) -> Iterator[str]:
     """Return the paths listed in the file ``name``, or on stdin for ``-``; a path is returned as soon as it is read.
 
     The file has one path per line, or paths that end with NUL characters (``find -print0``). Empty entries are skipped.
+    A file in UTF-16 must begin with a byte order mark, as PowerShell writes it.
 
     Raises:
         UsageError: The file cannot be read, or is not a list of paths.
@@ -60,21 +62,36 @@ def read_path_list(name: str) -> Iterator[str]:
 
 def _entries(file: BufferedReader, name: str) -> Iterator[str]:
     separator, rest = b"", b""
-    with file:
-        if file.peek(3)[:3] == codecs.BOM_UTF8:
-            file.read(3)
-        while more := file.read1(_LONGEST_PATH):
-            rest += more
-            separator = separator or next((end for end in (b"\0", b"\n") if end in rest), b"")
-            if separator:
-                *entries, rest = rest.split(separator)
-                if separator == b"\n":  # Windows ends lines with CR LF; only a list with NUL can keep a CR at the end
-                    entries = [entry.removesuffix(b"\r") for entry in entries]
-                yield from (os.fsdecode(entry) for entry in entries if entry)
-            if len(rest) > _LONGEST_PATH:
-                raise UsageError(f"--files-from {name} is not a list of paths, one per line or each followed by NUL")
+    for more in _utf8_chunks(file, name):
+        rest += more
+        separator = separator or next((end for end in (b"\0", b"\n") if end in rest), b"")
+        if separator:
+            *entries, rest = rest.split(separator)
+            if separator == b"\n":  # Windows ends lines with CR LF; only a list with NUL can keep a CR at the end
+                entries = [entry.removesuffix(b"\r") for entry in entries]
+            elif b"\n" in entries:  # the line break of UTF-16, whose letters have a NUL character each
+                raise UsageError(f"--files-from {name} looks like UTF-16 without a byte order mark: write it in UTF-8")
+            yield from (os.fsdecode(entry) for entry in entries if entry)
+        if len(rest) > _LONGEST_PATH:
+            raise UsageError(f"--files-from {name} is not a list of paths, one per line or each followed by NUL")
     if rest:
         yield os.fsdecode(rest)
+
+
+def _utf8_chunks(file: BufferedReader, name: str) -> Iterator[bytes]:
+    """Yield the content as soon as it can be read, without a byte order mark; UTF-16 becomes UTF-8."""
+    with file:
+        mark = file.peek(3)[:3]
+        if mark == codecs.BOM_UTF8:
+            file.read(3)
+        chunks = iter(partial(file.read1, _LONGEST_PATH), b"")
+        if mark[:2] not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            yield from chunks
+            return
+        try:
+            yield from (text.encode() for text in codecs.iterdecode(chunks, "utf-16"))
+        except UnicodeError:
+            raise UsageError(f"--files-from {name} is not valid UTF-16: write it in UTF-8") from None
 
 
 def _files_of(path: str, suffixes: tuple[str, ...]) -> Iterable[str]:
