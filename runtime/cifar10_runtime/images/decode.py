@@ -11,16 +11,17 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError, _imaging
+from PIL import ExifTags, Image, ImageColor, _imaging
 
 from cifar10_runtime.errors import ImageError, UsageError
+from cifar10_runtime.images.color import cmyk_to_srgb, needs_conversion, to_srgb
+from cifar10_runtime.images.open import open_image
 from cifar10_runtime.images.plain import decode_plain
 from cifar10_runtime.images.read import read_file
+from cifar10_runtime.images.tiff import eight_bits
 from cifar10_runtime.options import ClassifierOptions
 from cifar10_runtime.text import one_line
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""Pillow's names of the formats that are decoded; Pillow tries no other format."""
 _JPEG_MARGIN = 4
 """A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if the result's side is at least this many times the needed side."""
 _FILTER = Image.Resampling.BICUBIC
@@ -69,8 +70,8 @@ def decode(
     """Return the RGB pixels [size, size, 3] uint8 of an image file.
 
     The function takes the first frame, rotates it as its EXIF orientation says, and blends transparent pixels with
-    ``background``. An image of another size is cropped to the middle square and resized with an antialiased bicubic
-    filter.
+    ``background``. A color profile in the file is applied, so that the result is sRGB. An image of another size is
+    cropped to the middle square and resized with an antialiased bicubic filter.
 
     Args:
         source: The path of the file, or its whole content.
@@ -98,10 +99,11 @@ def decode(
 
 
 def decode_with_pillow(content: bytes | IO[bytes], size: int, background: str, max_pixels: int) -> NDArray[np.uint8]:
-    """Decode an image in one of ``FORMATS`` by Pillow, like ``decode``; Pillow's exceptions are not converted."""
+    """Decode an image by Pillow, like ``decode``; Pillow's exceptions are not converted."""
     opened = io.BytesIO(content) if isinstance(content, bytes) else content
-    with opened as file, Image.open(file, formats=FORMATS) as image:
-        image.draft(None, (_JPEG_MARGIN * size, _JPEG_MARGIN * size))  # None keeps the mode
+    with opened as file, open_image(file) as image:
+        if image.format in ("JPEG", "MPO"):  # a draft of a HEIC file would be its thumbnail
+            image.draft(None, (_JPEG_MARGIN * size, _JPEG_MARGIN * size))  # None keeps the mode
         if image.width * image.height > max_pixels:
             raise ImageError(f"{image.width} x {image.height} pixels are more than {max_pixels}")
         image.load()  # before getexif, because a PNG may have EXIF at its end; a truncated file fails here
@@ -128,33 +130,41 @@ def crop_and_resize(image: Image.Image, size: int, orientation: int = 1) -> Imag
 
 
 def _to_rgb(image: Image.Image, background: str) -> Image.Image:
-    if image.mode in ("I", "F"):
-        raise ImageError("32-bit pixels have no defined range: convert the image to 8 or 16 bits")
+    """Return the sRGB pixels of a loaded image; transparent pixels show ``background``."""
+    profile = image.info.get("icc_profile")
+    if image.mode == "CMYK":
+        return cmyk_to_srgb(image, profile)
     if image.mode.startswith("I;16"):
-        return _from_16_bits(image, background)
-    if image.has_transparency_data:
-        return _on_background(image if image.mode == "RGBA" else image.convert("RGBA"), background)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _from_16_bits(image: Image.Image, background: str) -> Image.Image:
-    """Return RGB from the upper eight bits, because Pillow's conversion makes every value above 255 white."""
-    pixels = np.asarray(image)
-    gray = Image.fromarray((pixels >> 8).astype(np.uint8))
-    transparent = image.info.get("transparency")
-    if not isinstance(transparent, int):
-        return gray.convert("RGB")
-    opaque = Image.fromarray(np.where(pixels == transparent, 0, 255).astype(np.uint8))
-    return _on_background(Image.merge("LA", (gray, opaque)).convert("RGBA"), background)
-
-
-def _on_background(image: Image.Image, background: str) -> Image.Image:
+        image = _from_16_bits(image)
+    elif image.mode == "La":  # gray times alpha; convert("RGBA") would drop the alpha
+        image = image.convert("LA")
+    if not image.has_transparency_data:
+        return _in_srgb(image if image.mode == "RGB" else image.convert("RGB"), profile)
+    image = image if image.mode == "RGBA" else image.convert("RGBA")
     canvas = Image.new("RGB", image.size, background)
-    canvas.paste(image, mask=image.getchannel("A"))
+    canvas.paste(_in_srgb(image, profile), mask=image.getchannel("A"))
     return canvas
 
 
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    """Return L or LA with the upper eight bits, because Pillow's conversion makes every value above 255 white."""
+    gray = Image.fromarray(eight_bits(image))
+    transparent = image.info.get("transparency")
+    if not isinstance(transparent, int):
+        return gray
+    opaque = Image.fromarray(np.where(np.asarray(image) == transparent, 0, 255).astype(np.uint8))
+    return Image.merge("LA", (gray, opaque))
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Return ``image``, or if its colors need a conversion, RGB in sRGB."""
+    if not needs_conversion(profile):
+        return image
+    return Image.fromarray(to_srgb(np.asarray(image.convert("RGB")), profile))
+
+
 def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):  # its message would repeat the path
-        return f"not an image in a known format ({', '.join(FORMATS)}), or its beginning is damaged"
-    return one_line(error)
+    text = one_line(error)
+    if text.startswith("decoder error"):  # with a number, from libtiff
+        return "damaged or truncated TIFF data, or compressed in a rare way"
+    return text

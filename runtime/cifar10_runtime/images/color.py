@@ -1,0 +1,82 @@
+"""Convert pixels to sRGB as the color profile in their file says, by LittleCMS.
+
+Browsers and image viewers do the same. The networks are trained on images without a profile, whose pixels are sRGB.
+"""
+
+import io
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+if TYPE_CHECKING:
+    from PIL.ImageCms import ImageCmsTransform
+
+_CACHED_PROFILES = 32
+"""Conversions to keep; the key of each has its profile, of 500 bytes to some megabytes."""
+_TOLERANCE = 1
+"""A profile that changes no color by more than this, of 255, is sRGB: its tables are rounded differently."""
+
+
+def to_srgb(pixels: NDArray[np.uint8], profile: bytes | None) -> NDArray[np.uint8]:
+    """Return RGB pixels [H, W, 3] uint8 converted from the colors of ``profile`` to sRGB.
+
+    The pixels are returned unchanged if the profile is absent, is that of sRGB, is damaged (browsers ignore such a
+    profile, too), or describes other colors than RGB or, if all pixels are gray, gray.
+
+    Args:
+        pixels: The pixels [H, W, 3] uint8.
+        profile: The bytes of an ICC profile.
+    """
+    if not profile:
+        return pixels
+    if transform := _transform(profile, "RGB"):
+        return np.asarray(transform.apply(Image.fromarray(pixels)))
+    if (transform := _transform(profile, "L")) and (pixels == pixels[..., :1]).all():
+        return np.asarray(transform.apply(Image.fromarray(pixels[..., 0])))
+    return pixels
+
+
+def cmyk_to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Return an image of mode CMYK as RGB; without a usable ``profile``, by Pillow's formula: (1 - C) (1 - K)."""
+    transform = _transform(profile, "CMYK") if profile else None
+    return transform.apply(image) if transform else image.convert("RGB")
+
+
+def needs_conversion(profile: bytes | None) -> bool:
+    """Return whether ``to_srgb`` changes pixels of images with this profile."""
+    return bool(profile and (_transform(profile, "RGB") or _transform(profile, "L")))
+
+
+@lru_cache(maxsize=_CACHED_PROFILES)
+def _transform(profile: bytes, mode: str) -> "ImageCmsTransform | None":
+    """Return the conversion from ``mode`` (RGB, L or CMYK) to sRGB; any number of threads may share it.
+
+    None means that the conversion changes nothing, or that the profile is damaged or is not one for ``mode``.
+    """
+    from PIL import ImageCms  # imported late, because most images have no profile
+
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        srgb = ImageCms.createProfile("sRGB")
+        transform = ImageCms.ImageCmsTransform(
+            source, ImageCms.ImageCmsProfile(srgb), mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC
+        )
+    except (OSError, ValueError):  # LittleCMS cannot read the profile
+        return None
+    return None if _keeps_colors(transform) else transform
+
+
+def _keeps_colors(transform: "ImageCmsTransform") -> bool:
+    levels = np.arange(0, 256, 15, dtype=np.uint8)
+    colors = {
+        "L": levels[None],
+        "RGB": np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3),
+    }
+    if transform.input_mode not in colors:
+        return False
+    image = Image.fromarray(colors[transform.input_mode])
+    before, after = np.asarray(image.convert("RGB")), np.asarray(transform.apply(image))
+    return bool((np.maximum(before, after) - np.minimum(before, after) <= _TOLERANCE).all())
