@@ -2,7 +2,7 @@
 
 import { middleSquare, resize } from "./pixels.js";
 
-// The browser converts the colors to sRGB as the color profile in the file says.
+// "default" converts colors to sRGB as the color profile in the file says.
 const OPTIONS = { colorSpaceConversion: "default", premultiplyAlpha: "none" };
 
 // One canvas for all images, because a canvas per photo would keep its memory until garbage collection.
