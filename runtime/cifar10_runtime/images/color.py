@@ -21,33 +21,39 @@ _TOLERANCE = 1
 
 
 def to_srgb(pixels: NDArray[np.uint8], profile: bytes | None) -> NDArray[np.uint8]:
-    """Return RGB pixels [H, W, 3] uint8 converted from the colors of ``profile`` to sRGB.
+    """Return RGB pixels [H, W, 3] uint8 converted from the colors of ``profile`` to sRGB, like ``image_to_srgb``."""
+    return np.asarray(image_to_srgb(Image.fromarray(pixels), profile)) if needs_conversion(profile) else pixels
 
-    The pixels are returned unchanged if the profile is absent, is that of sRGB, is damaged (browsers ignore such a
-    profile, too), or describes other colors than RGB or, if all pixels are gray, gray.
+
+def image_to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Return an image of mode RGB or CMYK as RGB, with its colors converted from those of ``profile`` to sRGB.
+
+    The profile is ignored if it is absent or that of sRGB, if it is damaged (browsers ignore it, too), or if it
+    describes other colors than the mode's. A profile of gray is applied to an RGB image if all pixels are gray.
+    Without a profile, CMYK is converted by Pillow's formula: (1 - C) (1 - K).
 
     Args:
-        pixels: The pixels [H, W, 3] uint8.
+        image: An image of mode RGB or CMYK.
         profile: The bytes of an ICC profile.
     """
-    if not profile:
-        return pixels
-    if transform := _transform(profile, "RGB"):
-        return np.asarray(transform.apply(Image.fromarray(pixels)))
-    if (transform := _transform(profile, "L")) and (pixels == pixels[..., :1]).all():
-        return np.asarray(transform.apply(Image.fromarray(pixels[..., 0])))
-    return pixels
+    if profile and (transform := _transform(profile, image.mode)):
+        return transform.apply(image)
+    if image.mode == "CMYK":
+        return image.convert("RGB")
+    if profile and (transform := _transform(profile, "L")) and _is_gray(image):
+        return transform.apply(image.getchannel(0))
+    return image
 
 
-def cmyk_to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Return an image of mode CMYK as RGB; without a usable ``profile``, by Pillow's formula: (1 - C) (1 - K)."""
-    transform = _transform(profile, "CMYK") if profile else None
-    return transform.apply(image) if transform else image.convert("RGB")
-
-
+@lru_cache(maxsize=_CACHED_PROFILES)
 def needs_conversion(profile: bytes | None) -> bool:
     """Return whether ``to_srgb`` changes pixels of images with this profile."""
     return bool(profile and (_transform(profile, "RGB") or _transform(profile, "L")))
+
+
+def _is_gray(image: Image.Image) -> bool:
+    pixels = np.asarray(image)
+    return bool((pixels == pixels[..., :1]).all())
 
 
 @lru_cache(maxsize=_CACHED_PROFILES)
