@@ -13,6 +13,7 @@ from cifar10_runtime.images.color import needs_conversion, to_srgb
 from cifar10_runtime.images.decode import decode
 from cifar10_runtime.images.plain import decode_plain
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from tests.helpers.icc_profiles import (
     ADOBE_RGB,
@@ -154,3 +155,11 @@ def test_an_image_and_its_conversion_to_adobe_rgb_get_the_same_prediction(tmp_pa
         srgb, adobe_rgb = classifier.classify([tmp_path / "srgb.png", tmp_path / "adobe.png"])
     assert srgb.label == adobe_rgb.label
     assert srgb.probability == pytest.approx(adobe_rgb.probability, abs=0.02)
+
+
+def test_a_text_that_is_named_like_a_profile_is_ignored() -> None:
+    """Pillow returns the texts of a PNG and its profile in the same dictionary."""
+    text = PngInfo()
+    text.add_text("icc_profile", "a text")
+    content = encode(Image.fromarray(ALL_COLORS[20]), "PNG", pnginfo=text)
+    np.testing.assert_array_equal(decode(content, 32), ALL_COLORS[20])

@@ -18,7 +18,6 @@ from cifar10_runtime.images.color import image_to_srgb, needs_conversion
 from cifar10_runtime.images.open import open_image
 from cifar10_runtime.images.plain import decode_plain
 from cifar10_runtime.images.read import read_file
-from cifar10_runtime.images.tiff import eight_bits
 from cifar10_runtime.options import ClassifierOptions
 from cifar10_runtime.text import one_line
 
@@ -109,7 +108,7 @@ def decode_with_pillow(content: bytes | IO[bytes], size: int, background: str, m
             raise ImageError(f"{image.width} x {image.height} pixels are more than {max_pixels}")
         image.load()  # before getexif, because a PNG may have EXIF at its end; a truncated file fails here
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        profile = image.info.get("icc_profile")
+        profile = _profile_of(image)
         square = _middle_square(_to_8_bits(image), orientation)
         if is_jpeg and needs_conversion(profile):
             square = _reduced(square, size)
@@ -151,18 +150,32 @@ def _resize_upright(square: Image.Image, size: int, orientation: int) -> Image.I
     return upright.resize((size, size), _FILTER)
 
 
+def _profile_of(image: Image.Image) -> bytes | None:
+    profile = image.info.get("icc_profile")
+    return profile if isinstance(profile, bytes) else None  # Pillow puts the texts of a PNG into info, under any name
+
+
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Return a loaded image in a mode that Pillow converts to RGB or RGBA without loss of gray values or of alpha."""
     if image.mode == "La":  # gray times alpha; convert("RGBA") would drop the alpha
         return image.convert("LA")
     if not image.mode.startswith("I;16"):
         return image
-    gray = Image.fromarray(eight_bits(image))
+    gray = Image.fromarray(_upper_8_bits(image))
     transparent = image.info.get("transparency")
     if not isinstance(transparent, int):
         return gray
     opaque = Image.fromarray(np.where(np.asarray(image) == transparent, 0, 255).astype(np.uint8))
     return Image.merge("LA", (gray, opaque))
+
+
+def _upper_8_bits(image: Image.Image) -> NDArray[np.uint8]:
+    pixels = np.asarray(image)
+    if image.format != "TIFF":
+        return (pixels >> 8).astype(np.uint8)
+    pixels = ~pixels if image.info["is_negative"] else pixels
+    upper: NDArray[np.uint8] = (pixels >> (image.info["bits"] - 8)).astype(np.uint8)
+    return upper
 
 
 def _to_rgb(image: Image.Image, profile: bytes | None, background: str) -> Image.Image:

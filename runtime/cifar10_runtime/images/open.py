@@ -7,11 +7,14 @@ from typing import IO
 from PIL import Image, UnidentifiedImageError, features
 
 from cifar10_runtime.errors import ImageError
-from cifar10_runtime.images.tiff import is_tiff, open_tiff
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "AVIF")
 """Pillow's names of the formats that Pillow opens without help; it tries no other format."""
 _NAMES = "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, HEIC"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""The beginnings of TIFF and BigTIFF files in both byte orders."""
+_HEIC, _AVIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}, {b"avif", b"avis"}
+"""The brands that tell the formats of files of ISO/IEC 14496-12."""
 _BEGINNING = 128
 """Number of bytes that tell the format."""
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -26,22 +29,24 @@ def open_image(file: IO[bytes]) -> Image.Image:
     """
     beginning = file.read(_BEGINNING)
     file.seek(0)
-    if is_tiff(beginning):
+    if beginning.startswith(_TIFF):
+        from cifar10_runtime.images.tiff import open_tiff  # imported late, because most images are no TIFF files
+
         return open_tiff(file)
-    brands = _brands(beginning)
-    if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}:
+    if _brands(beginning) & _HEIC:
         return _open_heic(file)
     try:
         return Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
-        if brands & {b"avif", b"avis"} and not features.check("avif"):
-            raise ImageError("AVIF: the installed Pillow cannot decode it; install one of Pillow's wheels") from None
-        bits = _jpeg_precision(file) if beginning.startswith(b"\xff\xd8") else 8
-        if bits != 8:
-            raise ImageError(
-                f"a JPEG with {bits} bits per sample, which no decoder here reads: convert the image to 8 bits"
-            ) from None
-        raise ImageError(f"not an image in a known format ({_NAMES}), or its beginning is damaged") from None
+        raise ImageError(_why_unidentified(file, beginning)) from None
+
+
+def _why_unidentified(file: IO[bytes], beginning: bytes) -> str:
+    if beginning.startswith(b"\xff\xd8") and (bits := _jpeg_precision(file)) != 8:
+        return f"a JPEG with {bits} bits per sample, which no decoder here reads: convert the image to 8 bits"
+    if _brands(beginning) & _AVIF and not features.check("avif"):
+        return "AVIF: the installed Pillow cannot decode it; install one of Pillow's wheels"
+    return f"not an image in a known format ({_NAMES}), or its beginning is damaged"
 
 
 def _brands(beginning: bytes) -> set[bytes]:

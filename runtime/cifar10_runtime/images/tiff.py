@@ -6,8 +6,6 @@ The tags and their values are those of TIFF 6.0 (1992).
 from collections.abc import Mapping
 from typing import IO, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImagePalette, TiffImagePlugin
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
@@ -41,13 +39,11 @@ _MOST_BITS = 16
 TiffImagePlugin.READ_LIBTIFF = True
 
 
-def is_tiff(beginning: bytes) -> bool:
-    """Return whether a file that begins with these four or more bytes is a TIFF or BigTIFF file."""
-    return beginning.startswith(tuple(TiffImagePlugin.PREFIXES))
-
-
 def open_tiff(file: IO[bytes]) -> Image.Image:
     """Open the first image of a TIFF file; its pixels are not decoded yet.
+
+    The ``info`` of the image says how many ``bits`` its samples have, and in ``is_negative`` whether the decoded pixels
+    must be inverted.
 
     Raises:
         ImageError: The samples are not unsigned integers of at most 16 bits, or Pillow cannot read the file.
@@ -65,22 +61,12 @@ def open_tiff(file: IO[bytes]) -> Image.Image:
         raise ImageError(f"a damaged TIFF, or one of a rare kind ({_kind(tags)}): convert the image to 8-bit RGB")
     if image.mode in ("P", "PA") and max(tags[COLORMAP]) < 256:  # 8 bits; the specification has 16
         image.palette = ImagePalette.raw("RGB;L", bytes(tags[COLORMAP]))
+    image.info |= {"bits": max(tags.get(BITSPERSAMPLE, (1,))), "is_negative": isinstance(image, _Inverted)}
     return image
 
 
-def eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the upper eight bits [H, W] uint8 of a loaded image of mode I;16, which has 9 to 16 bits per pixel."""
-    pixels = np.asarray(image)
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return (pixels >> 8).astype(np.uint8)
-    if isinstance(image, _Inverted):
-        pixels = ~pixels
-    upper: NDArray[np.uint8] = (pixels >> (max(image.tag_v2[BITSPERSAMPLE]) - 8)).astype(np.uint8)
-    return upper
-
-
 class _Inverted(TiffImagePlugin.TiffImageFile):
-    """An image of 16-bit gray in which 0 is white, opened as if 0 were black; ``eight_bits`` inverts it.
+    """An image of 16-bit gray in which 0 is white, opened as if 0 were black.
 
     Pillow decodes such files without inverting the pixels if they are little-endian, and does not open the others.
     """
