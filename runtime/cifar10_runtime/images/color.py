@@ -46,9 +46,10 @@ def image_to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 @lru_cache(maxsize=_CACHED_PROFILES)
-def needs_conversion(profile: bytes | None) -> bool:
-    """Return whether ``to_srgb`` changes pixels of images with this profile."""
-    return bool(profile and (_transform(profile, "RGB") or _transform(profile, "L")))
+def needs_conversion(profile: bytes | None, is_cmyk: bool = False) -> bool:
+    """Return whether ``image_to_srgb`` changes colors of RGB (or CMYK) images because of this profile."""
+    modes = ("CMYK",) if is_cmyk else ("RGB", "L")
+    return bool(profile) and any(_transform(profile, mode) for mode in modes)
 
 
 def _is_gray(image: Image.Image) -> bool:

@@ -110,7 +110,7 @@ def decode_with_pillow(content: bytes | IO[bytes], size: int, background: str, m
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         profile = _profile_of(image)
         square = _middle_square(_to_8_bits(image), orientation)
-        if is_jpeg and needs_conversion(profile):
+        if is_jpeg and needs_conversion(profile, is_cmyk=image.mode == "CMYK"):
             square = _reduced(square, size)
         return np.asarray(_resize_upright(_to_rgb(square, profile, background), size, orientation))
 
