@@ -47,6 +47,8 @@ class RgbSpace:
     primaries: tuple[Point, Point, Point]
     white: Point = D65
     gamma: float | None = None
+    table: int = 0
+    """Number of entries of the curve in the profile, or 0 for a formula."""
 
     def to_xyz(self) -> Array:
         """The matrix from linear RGB to XYZ relative to ``white``."""
@@ -55,7 +57,10 @@ class RgbSpace:
         return matrix
 
     def curve(self) -> bytes:
-        """The curve as a ``parametricCurveType``."""
+        """The curve as a ``curveType`` with a table, or as a ``parametricCurveType``."""
+        if self.table:
+            values = (65535 * _srgb_decode(np.linspace(0, 255, self.table))).round().astype(">u2")
+            return b"curv" + bytes(4) + struct.pack(">I", self.table) + values.tobytes()
         if self.gamma is not None:
             return _parametric(0, self.gamma)
         return _parametric(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)

@@ -47,9 +47,10 @@ def test_all_colors_are_converted_by_the_formulas_of_the_space(space: RgbSpace) 
 
 
 def test_a_profile_of_srgb_changes_nothing() -> None:
-    """Two profiles, whose curves are stored differently, and none."""
+    """The curves are a formula, or a table as in the profile that most cameras write; or there is no profile."""
+    with_table = RgbSpace(SRGB.primaries, table=1024).profile()
     made_by_littlecms = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for profile in (SRGB.profile(), made_by_littlecms, None, b""):
+    for profile in (SRGB.profile(), with_table, made_by_littlecms, None, b""):
         assert not needs_conversion(profile)
         np.testing.assert_array_equal(to_srgb(ALL_COLORS[7], profile), ALL_COLORS[7])
 
