@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tests.helpers.icc_profiles import ADOBE_RGB, cmyk_profile, dull_inks
+
 
 def picture(width: int, height: int, mode: str) -> Image.Image:
     """Return an image of colored waves with a little noise; equal arguments give equal images."""
@@ -65,18 +67,20 @@ def image_seeds() -> Iterator[bytes]:
     """Yield files of each format, compression and pixel type, in several sizes."""
     exif = Image.Exif()
     exif.update({0x0112: 6, 0x010E: "a text"})
+    profile, inks = {"icc_profile": ADOBE_RGB.profile()}, {"icc_profile": cmyk_profile(dull_inks)}
     for size in ((32, 32), (57, 41), (9, 200), (300, 280)):
         more: dict[str, Any] = {"save_all": True, "append_images": [picture(*size, "RGB").rotate(90)]}
         # fmt: off
         variants: dict[tuple[str, str], list[dict[str, Any]]] = {
             ("JPEG", "RGB"): [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"exif": exif}],
-            ("JPEG", "L"): [{}], ("JPEG", "CMYK"): [{}],
-            ("PNG", "RGB"): [{}, {"exif": exif}, more], ("PNG", "P"): [{}, {"transparency": 3}],
+            ("JPEG", "L"): [{}], ("JPEG", "CMYK"): [{}, inks],
+            ("PNG", "RGB"): [{}, {"exif": exif}, more, profile], ("PNG", "P"): [{}, {"transparency": 3}],
             ("PNG", "RGBA"): [{}], ("PNG", "L"): [{"dpi": (72, 72)}], ("PNG", "1"): [{}], ("PNG", "I;16"): [{}],
             ("WEBP", "RGB"): [{}, {"lossless": True}, more], ("WEBP", "RGBA"): [{"exif": exif}],
             ("GIF", "P"): [{}, more | {"transparency": 3}],
             ("TIFF", "RGB"): [{"compression": name} for name in ("raw", "tiff_lzw", "tiff_deflate", "jpeg")],
             ("TIFF", "RGBA"): [{"compression": "tiff_lzw"}], ("TIFF", "1"): [{"compression": "group4"}],
+            ("TIFF", "I;16"): [{}, {"compression": "tiff_lzw"}], ("AVIF", "RGB"): [{}, profile],
             ("TIFF", "P"): [more], ("BMP", "RGB"): [{}], ("BMP", "P"): [{}], ("BMP", "RGBA"): [{}],
         }
         # fmt: on

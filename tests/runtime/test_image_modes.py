@@ -4,6 +4,7 @@ import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from cifar10_runtime.images.decode import decode
 from cifar10_runtime.images.read import MAX_IN_MEMORY
 from numpy.typing import NDArray
 from PIL import Image
+
+from tests.helpers.icc_profiles import DISPLAY_P3, RgbSpace
 
 Array = NDArray[np.float64]
 
@@ -35,7 +38,7 @@ def gray(values: Array) -> Array:
 
 
 def on_white(colors: Array, alpha: Array) -> Array:
-    return (colors * alpha[..., None] + 255 * (255 - alpha[..., None])) / 255
+    return (colors * alpha + 255 * (255 - alpha)) / 255
 
 
 def from_ycbcr(values: Array) -> Array:
@@ -45,25 +48,29 @@ def from_ycbcr(values: Array) -> Array:
     return rgb.clip(0, 255)
 
 
+def opaque(_: Array) -> Array:
+    return np.array(255.0)
+
+
 PALETTE = np.random.default_rng(1).integers(0, 256, (256, 3))
 
-EXPECTED: dict[str, tuple[str, int, Callable[[Array], Array]]] = {
-    "1": ("png", 1, lambda v: gray(np.where(v > 127, 255.0, 0.0))),
-    "L": ("png", 1, gray),
-    "P": ("png", 1, lambda v: PALETTE[v.astype(int)].astype(float)),
-    "RGB": ("png", 3, lambda v: v),
-    "RGBX": ("tif", 4, lambda v: v[..., :3]),
-    "RGBA": ("png", 4, lambda v: on_white(v[..., :3], v[..., 3])),
-    "LA": ("png", 2, lambda v: on_white(gray(v[..., 0]), v[..., 1])),
-    "PA": ("tif", 2, lambda v: on_white(PALETTE[v[..., 0].astype(int)].astype(float), v[..., 1])),
-    "CMYK": ("tif", 4, lambda v: (255 - v[..., :3]) * (255 - v[..., 3:]) / 255),
-    "YCbCr": ("tif", 3, from_ycbcr),
-    "I;16": ("png", 16, lambda v: gray(np.floor(v / 256))),
-    "I;16L": ("tif", 16, lambda v: gray(np.floor(v / 256))),
-    "I;16B": ("tif", 16, lambda v: gray(np.floor(v / 256))),
+EXPECTED: dict[str, tuple[str, int, Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "1": ("png", 1, lambda v: gray(np.where(v > 127, 255.0, 0.0)), opaque),
+    "L": ("png", 1, gray, opaque),
+    "P": ("png", 1, lambda v: PALETTE[v.astype(int)].astype(float), opaque),
+    "RGB": ("png", 3, lambda v: v, opaque),
+    "RGBX": ("tif", 4, lambda v: v[..., :3], opaque),
+    "RGBA": ("png", 4, lambda v: v[..., :3], lambda v: v[..., 3:]),
+    "LA": ("png", 2, lambda v: gray(v[..., 0]), lambda v: v[..., 1:]),
+    "PA": ("tif", 2, lambda v: PALETTE[v[..., 0].astype(int)].astype(float), lambda v: v[..., 1:]),
+    "CMYK": ("tif", 4, lambda v: (255 - v[..., :3]) * (255 - v[..., 3:]) / 255, opaque),
+    "YCbCr": ("tif", 3, from_ycbcr, opaque),
+    "I;16": ("png", 16, lambda v: gray(np.floor(v / 256)), opaque),
+    "I;16L": ("tif", 16, lambda v: gray(np.floor(v / 256)), opaque),
+    "I;16B": ("tif", 16, lambda v: gray(np.floor(v / 256)), opaque),
 }
-"""By mode: the suffix of its file, its bands (16 means one band of 16 bits), and the RGB of stored values."""
-READ_AS = {"RGBX": "RGB", "I;16L": "I;16"}
+"""By mode: the suffix of its file, its bands (16 means one band of 16 bits), the RGB and the alpha of stored values."""
+READ_AS = {"RGBX": "RGB", "I;16L": "I;16", "YCbCr": "RGB"}
 """Modes that have another name once Pillow reads the file."""
 REFUSED = ("I", "F")
 """Modes without a defined white."""
@@ -125,18 +132,25 @@ def enlarge(pixels: Array, size: int) -> Array:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("mode", EXPECTED)
-def test_every_mode_orientation_and_size_gives_the_expected_pixels(tmp_path: Path, mode: str, orientation: int) -> None:
-    suffix, _, look = EXPECTED[mode]
+@pytest.mark.parametrize("space", [None, DISPLAY_P3], ids=["no profile", "Display P3"])
+def test_every_mode_orientation_and_size_gives_the_expected_pixels(
+    tmp_path: Path, mode: str, orientation: int, space: RgbSpace | None
+) -> None:
+    suffix, _, colors_of, alpha_of = EXPECTED[mode]
     exif = Image.Exif()
     exif[0x0112] = orientation
+    profile: dict[str, Any] = {"icc_profile": space.profile()} if space else {}
     for width, height in SIZES:
         upright = random_values(mode, width, height)
         path = tmp_path / f"{width}x{height}.{suffix}"
-        picture(mode, STORED[orientation](upright)).save(path, exif=exif)
+        picture(mode, STORED[orientation](upright)).save(path, exif=exif, **profile)
         with Image.open(path) as stored:
             assert stored.mode == READ_AS.get(mode, mode)
-        expected = enlarge(middle(look(upright.astype(float))), 32)
-        np.testing.assert_allclose(decode(str(path), 32), expected, rtol=0, atol=2)
+        colors, alpha = colors_of(upright.astype(float)), alpha_of(upright.astype(float))
+        if space and mode != "CMYK":  # a profile of RGB does not describe inks
+            colors = space.to_srgb(colors)
+        expected = enlarge(middle(on_white(colors, alpha)), 32)
+        np.testing.assert_allclose(decode(str(path), 32), expected, rtol=0, atol=4 if space else 2)
 
 
 @pytest.mark.parametrize("mode", REFUSED)

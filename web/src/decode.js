@@ -2,7 +2,8 @@
 
 import { middleSquare, resize } from "./pixels.js";
 
-const AS_STORED = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+// "default" converts colors to sRGB as the color profile in the file says.
+const OPTIONS = { colorSpaceConversion: "default", premultiplyAlpha: "none" };
 
 // One canvas for all images, because a canvas per photo would keep its memory until garbage collection.
 const canvas = new OffscreenCanvas(1, 1);
@@ -14,7 +15,7 @@ const context = canvas.getContext("2d", { willReadFrequently: true });
  * Throws an Error with a message for the user if the browser cannot decode the file.
  */
 export async function decode(file, size) {
-  const bitmap = await createImageBitmap(file, AS_STORED).catch(() => {
+  const bitmap = await createImageBitmap(file, OPTIONS).catch(() => {
     throw new Error("this browser cannot decode the file");
   });
   const { left, top, side } = middleSquare(bitmap.width, bitmap.height);

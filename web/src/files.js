@@ -1,6 +1,6 @@
 // Finds the same files as cifar10-infer. Only names are kept; a file is opened when it is classified.
 
-const SUFFIXES = /\.(jpe?g|png|webp|bmp|gif|tiff?)$/i;
+const SUFFIXES = /\.(jpe?g|jpe|jfif|mpo|a?png|webp|avif|hei[cf]|bmp|dib|gif|tiff?)$/i;
 
 /** Returns { path, open } of each image file of an <input>; open() returns a promise of the File. */
 export function chosenFiles(files) {

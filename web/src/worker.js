@@ -5,6 +5,7 @@
 import * as ort from "onnxruntime-web/wasm";
 import { decode } from "./decode.js";
 import { metadataOf } from "./metadata.js";
+import { contentOf } from "./png.js";
 
 let opened = {};
 
@@ -36,9 +37,10 @@ async function open(model) {
 async function classify({ session, metadata, size }, files) {
   const images = [];
   const results = [];
-  for (const file of files) {
+  const contents = await Promise.allSettled(files.map(contentOf)); // at once, because each waits for the browser
+  for (const { value: content } of contents) {
     try {
-      images.push(await decode(file, size));
+      images.push(await decode(content, size)); // a file that cannot be read has no content, which is an error here
       results.push({});
     } catch (error) {
       results.push({ error: error.message });

@@ -19,7 +19,7 @@ from cifar10_runtime.options import ClassifierOptions
 from cifar10_runtime.version import NOT_INSTALLED, version_of
 
 _PACKAGES = ("cifar10-zoo", "numpy", "pillow", "kornia-rs", "simplejpeg", "jinja2")
-_OPTIONAL_PACKAGES = ("pyarrow",)
+_OPTIONAL_PACKAGES = ("pillow-heif", "pyarrow")
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-training")
 _CUDA_LIBRARIES = ("cuda", "cudart", "cublas", "cudnn")
 _SECONDS = 1.0

@@ -10,8 +10,9 @@ from cifar10_runtime.options import ClassifierOptions, InferOptions
 _DESCRIPTION = """\
 Classify image files.
 
-JPEG, PNG, WebP, BMP, GIF and TIFF files are read. If an image has another size than the model's, its middle square is
-resized with an antialiased bicubic filter. EXIF orientation is applied. Of an animation, the first frame is classified.
+JPEG, PNG, WebP, AVIF, HEIC, BMP, GIF and TIFF files are read. If an image has another size than the model's, its middle
+square is resized with an antialiased bicubic filter. EXIF orientation and color profiles are applied. Of an animation,
+the first frame is classified.
 If the folders of the images are named after classes, the accuracy is printed as well.
 
 cifar10-infer doctor checks the installation.

@@ -19,6 +19,7 @@ from cifar10_runtime.engine.classifier import Classifier
 from cifar10_runtime.engine.open import open_classifier
 from cifar10_runtime.errors import OutputError, TooManyFailures, UsageError
 from cifar10_runtime.images.find import SUFFIXES, find, read_path_list, shard
+from cifar10_runtime.images.other_files import OtherFiles
 from cifar10_runtime.options import InferOptions
 from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.results.resume import RowSettings
@@ -39,7 +40,8 @@ def run(options: InferOptions) -> int:
         InferenceError: The command ends without a complete result; the message says why.
     """
     check_options(options)
-    paths = _find_paths(options)
+    others = OtherFiles()
+    paths = _find_paths(options, others)
     classifier = _open_classifier(options)
     counters = _Counters(options, classifier.labels)
     writer = _open_writer(options, classifier)
@@ -62,6 +64,8 @@ def run(options: InferOptions) -> int:
         raise
     rate = (counters.tally.images - resumed) / (time.perf_counter() - start)
     _summarize(options, classifier, counters, rate)
+    if passed_over := others.summary():
+        print(passed_over, file=sys.stderr)
     return counters.tally.failed
 
 
@@ -93,18 +97,19 @@ def _new_report(options: InferOptions, labels: tuple[str, ...]) -> "Report":
     return Report(labels, options.background, options.max_pixels)
 
 
-def _find_paths(options: InferOptions) -> Iterator[str]:
-    """Return the paths of the images to classify; most are found only when they are needed.
+def _find_paths(options: InferOptions, others: OtherFiles) -> Iterator[str]:
+    """Return the paths of the images to classify, and count other files; most are found only when they are needed.
 
     Raises:
         UsageError: No image is found.
     """
     listed = read_path_list(options.files_from) if options.files_from is not None else iter(())
-    paths = chain(find(options.paths), listed)
+    paths = chain(find(options.paths, others=others), listed)
     first = next(paths, None)
     if first is None:
         where = " ".join([*options.paths, *([f"--files-from {options.files_from}"] if options.files_from else [])])
-        raise UsageError(f"no images ({' '.join(SUFFIXES)}) in {where}")
+        passed_over = others.summary()
+        raise UsageError(f"no images ({' '.join(SUFFIXES)}) in {where}{passed_over and f'; {passed_over}'}")
     paths = chain([first], paths)
     return iter(shard(paths, *options.shard)) if options.shard else paths
 

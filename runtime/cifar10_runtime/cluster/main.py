@@ -21,6 +21,7 @@ from cifar10_runtime.cluster.parts import Job, Parts
 from cifar10_runtime.cluster.sources import Partition, check_column, partitions
 from cifar10_runtime.engine.open import open_classifier
 from cifar10_runtime.errors import UsageError
+from cifar10_runtime.images.other_files import OtherFiles
 from cifar10_runtime.results.tally import Tally
 
 
@@ -35,7 +36,8 @@ def _run(options: RayOptions) -> int:
     _check(options)
     ray = import_ray()
     results = Parts(options.output)
-    found = _find_partitions(options, results.root)
+    others = OtherFiles()
+    found = _find_partitions(options, results.root, others)
     job = _describe(options, found)
     finished = results.existing_parts(job, options.resume)
     tally = Tally(job.labels)
@@ -55,6 +57,8 @@ def _run(options: RayOptions) -> int:
     print(f"{tally.summary()}, {rate:.0f} images/s, model {options.model}{resumed}", file=sys.stderr)
     for line in tally.class_folders():
         print(line, file=sys.stderr)
+    if passed_over := others.summary():
+        print(passed_over, file=sys.stderr)
     return EXIT_SOME_FAILED if tally.failed else EXIT_OK
 
 
@@ -67,8 +71,8 @@ def _check(options: RayOptions) -> None:
     check_address(options)
 
 
-def _find_partitions(options: RayOptions, results_root: str) -> list[Partition]:
-    found = list(partitions(options.paths, options.partition_size, results_root))
+def _find_partitions(options: RayOptions, results_root: str, others: OtherFiles) -> list[Partition]:
+    found = list(partitions(options.paths, options.partition_size, results_root, others))
     if not found:
         raise UsageError(f"no images in {' '.join(options.paths)}")
     check_column(found, options.column)

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from cifar10_runtime.errors import ImageError, UsageError
 from cifar10_runtime.images import find
+from cifar10_runtime.images.other_files import OtherFiles
 from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.text import one_line
 
@@ -43,7 +44,7 @@ class Partition:
     """Local paths or URLs; exactly one for a tar or Parquet file."""
 
 
-def partitions(paths: Iterable[str], size: int, output: str) -> Iterator[Partition]:
+def partitions(paths: Iterable[str], size: int, output: str, others: OtherFiles | None = None) -> Iterator[Partition]:
     """Yield the partitions of the input, in an order that depends only on the input.
 
     Args:
@@ -51,11 +52,15 @@ def partitions(paths: Iterable[str], size: int, output: str) -> Iterator[Partiti
             prefixes. A prefix names all its files except hidden files.
         size: Largest number of image files in a partition.
         output: The path of the output folder in its file system; its parts are not taken as input.
+        others: Counts the files of folders and prefixes that are passed over because of their suffix.
 
     Raises:
         UsageError: A path does not exist, matches no file or cannot be listed.
     """
-    found = chain.from_iterable(_list_url(path) if is_url(path) else find.find([path], SUFFIXES) for path in paths)
+    others = OtherFiles() if others is None else others
+    found = chain.from_iterable(
+        _list_url(path, others) if is_url(path) else find.find([path], SUFFIXES, others) for path in paths
+    )
     results = f"{output.rstrip('/')}/{PART}"
     images = (path for path in found if not _without_protocol(path).startswith(results))
     for kind, group in groupby(images, _kind):
@@ -143,7 +148,7 @@ def _kind(path: str) -> str:
     return "urls" if is_url(path) else "files"
 
 
-def _list_url(url: str) -> list[str]:
+def _list_url(url: str, others: OtherFiles) -> list[str]:
     """Return the URLs of the files that a URL names: itself, the files below it, or the matches of a pattern."""
     try:
         system, root = file_system(url)
@@ -157,15 +162,20 @@ def _list_url(url: str) -> list[str]:
             found = system.find(root)
     except Exception as error:  # the client of each store has its own exception classes
         raise UsageError(f"{url} cannot be listed: {one_line(error)}") from None
-    visible = sorted(name for name in found if _is_visible(name.removeprefix(folder + "/")))
-    if not visible:
+    visible = sorted(name for name in found if not _is_hidden(name.removeprefix(folder + "/")))
+    images = []
+    for name in visible:
+        if name.lower().endswith(SUFFIXES):
+            images.append(name)
+        else:
+            others.add(name)
+    if not images:
         raise UsageError(f"{url} does not exist, or has no files that end in {' '.join(SUFFIXES)}")
-    return [system.unstrip_protocol(name) for name in visible]
+    return [system.unstrip_protocol(name) for name in images]
 
 
-def _is_visible(path: str) -> bool:
-    *folders, name = path.split("/")
-    return find.is_visible(name, SUFFIXES) and not any(folder.startswith(".") for folder in folders)
+def _is_hidden(path: str) -> bool:
+    return any(name.startswith(".") for name in path.split("/"))
 
 
 def _fetch(urls: tuple[str, ...]) -> Iterator[Content]:

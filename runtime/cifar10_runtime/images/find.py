@@ -11,14 +11,18 @@ from itertools import chain
 from typing import cast
 
 from cifar10_runtime.errors import UsageError
+from cifar10_runtime.images.other_files import OtherFiles
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif"),
+    *(".heic", ".heif", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+)
 """Suffixes of the files that a folder names, in lower or upper case."""
 _LONGEST_PATH = 1 << 16
 """Length in bytes; a longer entry means that the file is not a list of paths."""
 
 
-def find(paths: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[str]:
+def find(paths: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES, others: OtherFiles | None = None) -> Iterator[str]:
     """Return the image files that ``paths`` name, in a stable order; each folder is read only when it is needed.
 
     A file names itself. A folder names the files below it that have a known suffix, except hidden files, files in
@@ -28,11 +32,14 @@ def find(paths: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator
     Args:
         paths: Files, folders and glob patterns.
         suffixes: The known suffixes.
+        others: Counts the files that are passed over because of their suffix, as the folders are read, except hidden
+            files. Matches of a pattern with ``**`` are not counted, because a folder and its files both match.
 
     Raises:
         UsageError: A path does not exist, or a pattern matches nothing; raised before the first file is returned.
     """
-    return chain.from_iterable([_files_of(path, suffixes) for path in paths])
+    others = OtherFiles() if others is None else others
+    return chain.from_iterable([_files_of(path, suffixes, others) for path in paths])
 
 
 def shard(paths: Iterable[str], number: int, count: int) -> list[str]:
@@ -94,26 +101,31 @@ def _utf8_chunks(file: BufferedReader, name: str) -> Iterator[bytes]:
             raise UsageError(f"--files-from {name} is not valid UTF-16: write it in UTF-8") from None
 
 
-def _files_of(path: str, suffixes: tuple[str, ...]) -> Iterable[str]:
+def _files_of(path: str, suffixes: tuple[str, ...], others: OtherFiles) -> Iterable[str]:
     if os.path.isdir(path):
-        return _walk(path, suffixes)
+        return _walk(path, suffixes, others)
     if os.path.lexists(path):
         return [path]
+    if "**" in path:
+        others = OtherFiles()
     try:
-        matches = [match for match in sorted(glob.glob(path, recursive=True)) if _is_wanted(match, path, suffixes)]
+        matches = list(_matches(path, suffixes, others))
     except ValueError:  # a NUL character
         matches = []
     if not matches:
         raise UsageError(f"{path} does not exist and matches no file")
-    found = (_files_of(match, suffixes) for match in matches)
+    found = (_files_of(match, suffixes, others) for match in matches)
     return dict.fromkeys(chain.from_iterable(found))  # a pattern can match a folder and its files
 
 
-def _is_wanted(match: str, pattern: str, suffixes: tuple[str, ...]) -> bool:
-    if not os.path.isdir(match) and not match.lower().endswith(suffixes):
-        return False
+def _matches(pattern: str, suffixes: tuple[str, ...], others: OtherFiles) -> Iterator[str]:
+    """Yield the folders and images that match a pattern; ``**`` does not follow links."""
     before, stars, _ = pattern.partition("**")
-    return not stars or not _has_link(match, len(os.path.dirname(before)))
+    for match in sorted(glob.glob(pattern, recursive=True)):
+        if not os.path.isdir(match) and not match.lower().endswith(suffixes):
+            others.add(match)
+        elif not stars or not _has_link(match, len(os.path.dirname(before))):
+            yield match
 
 
 def _has_link(path: str, start: int) -> bool:
@@ -127,13 +139,17 @@ def _has_link(path: str, start: int) -> bool:
     return False
 
 
-def _walk(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+def _walk(folder: str, suffixes: tuple[str, ...], others: OtherFiles) -> Iterator[str]:
     unreadable: list[str] = []
     for parent, folders, files in os.walk(folder, onerror=lambda error: unreadable.append(error.filename)):
         yield from unreadable
         unreadable.clear()
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (os.path.join(parent, name) for name in sorted(files) if is_visible(name, suffixes))
+        for name in sorted(files):
+            if is_visible(name, suffixes):
+                yield os.path.join(parent, name)
+            elif not name.startswith("."):
+                others.add(name)
     yield from unreadable
 
 

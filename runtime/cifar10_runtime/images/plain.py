@@ -11,6 +11,8 @@ import simplejpeg
 from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 
+from cifar10_runtime.images.color import needs_conversion
+
 _PNG_COLORS = {0: "mono", 2: "rgb"}
 """The names in kornia-rs of the PNG color types without palette and transparency."""
 _MAX_PNG_PIXELS = 1 << 20
@@ -20,7 +22,10 @@ _PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"sBIT", 
 _PLAIN_MARKERS = {0xE0, 0xE2, 0xDB, 0xC0, 0xC2, 0xC4, 0xDD, 0xFE, 0xDA}
 """The JPEG markers of a plain file: JFIF, color profile, tables, frame, restart, comment, scan; not EXIF, not Adobe."""
 _FRAME_MARKERS = (0xC0, 0xC2)
+_APP2 = 0xE2
 _SCAN_MARKER = 0xDA
+_ICC_PROFILE = b"ICC_PROFILE\0"
+"""Identifies APP2 segments with a part of a color profile (ICC.1:2022, B.4)."""
 
 
 def decode_plain(content: bytes, max_pixels: int, jpeg_side_limit: int) -> NDArray[np.uint8] | None:
@@ -60,8 +65,18 @@ def _is_plain_jpeg(content: bytes, max_pixels: int, side_limit: int) -> bool:
                 return False
         elif marker == _SCAN_MARKER:
             return True
+        elif marker == _APP2 and not _has_srgb_colors(content[start + 4 : start + 2 + length]):
+            return False
         start += 2 + length
     return False
+
+
+def _has_srgb_colors(segment: bytes) -> bool:
+    """Return whether an APP2 segment has no part of a color profile, or a whole profile that is sRGB."""
+    if not segment.startswith(_ICC_PROFILE):
+        return True
+    number_and_count = segment[len(_ICC_PROFILE) : len(_ICC_PROFILE) + 2]
+    return number_and_count == b"\1\1" and not needs_conversion(segment[len(_ICC_PROFILE) + 2 :])
 
 
 def _decode_png(content: bytes, max_pixels: int) -> NDArray[np.uint8] | None:

@@ -5,7 +5,8 @@ import io
 from PIL import Image
 
 from cifar10_runtime.errors import ImageError
-from cifar10_runtime.images.decode import FORMATS, decode
+from cifar10_runtime.images.decode import decode
+from cifar10_runtime.images.open import open_image
 from cifar10_runtime.images.read import read_file
 from cifar10_runtime.text import one_line
 
@@ -30,7 +31,7 @@ def thumbnail(path: str, background: str, max_pixels: int) -> bytes:
         content = read_file(path)
         with (
             io.BytesIO(content) if isinstance(content, bytes) else content as file,
-            Image.open(file, formats=FORMATS) as image,
+            open_image(file) as image,
         ):
             side = min(THUMBNAIL, *image.size)
     except ImageError:
