@@ -1,6 +1,7 @@
 """Decode image files to RGB pixels of the size that a model takes.
 
-Fast decoders (``plain.py``) decode plain PNG and JPEG files. Pillow decodes all other files, and describes any damage.
+libjpeg-turbo decodes JPEG files (``jpeg.py``). A fast decoder decodes plain PNG files (``png.py``). Pillow decodes all
+other files.
 """
 
 import contextlib
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError, _imaging
 
 from cifar10_runtime.errors import ImageError, UsageError
-from cifar10_runtime.images.plain import decode_plain
-from cifar10_runtime.images.read import read_file
+from cifar10_runtime.images import jpeg, png
+from cifar10_runtime.images.read import MAX_IN_MEMORY, read_file
 from cifar10_runtime.options import ClassifierOptions
 from cifar10_runtime.text import one_line
 
@@ -24,6 +25,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _JPEG_MARGIN = 4
 """A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if the result's side is at least this many times the needed side."""
 _FILTER = Image.Resampling.BICUBIC
+_LONGEST_SIGNATURE = 8
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -85,27 +87,58 @@ def decode(
         content = read_file(source) if isinstance(source, str) else source
         if not content:
             raise ImageError("the file is empty")
-        pixels = decode_plain(content, max_pixels, 2 * _JPEG_MARGIN * size) if isinstance(content, bytes) else None
-        if pixels is None:
-            return decode_with_pillow(content, size, background, max_pixels)
+        return _decode(content, size, background, max_pixels)
     except ImageError:
         raise
     except MemoryError:
         raise ImageError("not enough memory for so large an image") from None
     except Exception as error:  # Pillow's decoders raise almost any class on damaged files
         raise ImageError(_reason(error)) from error
-    return pixels if pixels.shape == (size, size, 3) else np.asarray(crop_and_resize(Image.fromarray(pixels), size))
 
 
-def decode_with_pillow(content: bytes | IO[bytes], size: int, background: str, max_pixels: int) -> NDArray[np.uint8]:
+def _decode(content: bytes | IO[bytes], size: int, background: str, max_pixels: int) -> NDArray[np.uint8]:
+    if isinstance(content, bytes) and jpeg.is_jpeg(content):
+        return _decode_jpeg(content, size, max_pixels)
+    with io.BytesIO(content) if isinstance(content, bytes) else content as file:
+        beginning = file.read(_LONGEST_SIGNATURE)
+        file.seek(0)
+        if jpeg.is_jpeg(beginning):
+            return _decode_jpeg(jpeg.read_image(file, MAX_IN_MEMORY), size, max_pixels)
+        if png.is_png(beginning):
+            chunks = png.read_chunks(file)
+            plain = png.decode_plain(content, chunks, max_pixels) if isinstance(content, bytes) else None
+            if plain is not None:
+                return _resized(plain, size)
+        return decode_with_pillow(file, size, background, max_pixels)
+
+
+def _decode_jpeg(content: bytes, size: int, max_pixels: int) -> NDArray[np.uint8]:
+    header = jpeg.read_header(content)
+    pixels = jpeg.decode(content, header, _JPEG_MARGIN * size, max_pixels)
+    return _resized(pixels, size, jpeg.orientation(content, header))
+
+
+def _resized(pixels: NDArray[np.uint8], size: int, orientation: int = 1) -> NDArray[np.uint8]:
+    """Return RGB pixels [size, size, 3] uint8 of RGB [H, W, 3] or CMYK [H, W, 4]."""
+    if pixels.shape == (size, size, 3) and orientation not in _UPRIGHT:
+        return pixels
+    height, width, channels = pixels.shape
+    if channels == 4:
+        image = Image.frombytes("CMYK", (width, height), pixels.tobytes()).convert("RGB")
+    else:
+        image = Image.fromarray(pixels)
+    return np.asarray(crop_and_resize(image, size, orientation))
+
+
+def decode_with_pillow(file: IO[bytes], size: int, background: str, max_pixels: int) -> NDArray[np.uint8]:
     """Decode an image in one of ``FORMATS`` by Pillow, like ``decode``; Pillow's exceptions are not converted."""
-    opened = io.BytesIO(content) if isinstance(content, bytes) else content
-    with opened as file, Image.open(file, formats=FORMATS) as image:
-        image.draft(None, (_JPEG_MARGIN * size, _JPEG_MARGIN * size))  # None keeps the mode
+    with Image.open(file, formats=FORMATS) as image:
         if image.width * image.height > max_pixels:
             raise ImageError(f"{image.width} x {image.height} pixels are more than {max_pixels}")
         image.load()  # before getexif, because a PNG may have EXIF at its end; a truncated file fails here
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        if image.format == "PNG":
+            png.set_transparency(image, file)
         return np.asarray(crop_and_resize(_to_rgb(image, background), size, orientation))
 
 
@@ -132,6 +165,8 @@ def _to_rgb(image: Image.Image, background: str) -> Image.Image:
         raise ImageError("32-bit pixels have no defined range: convert the image to 8 or 16 bits")
     if image.mode.startswith("I;16"):
         return _from_16_bits(image, background)
+    if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+        return image.convert("RGB")  # an alpha channel of zeros is not in use, so viewers show the image opaque
     if image.has_transparency_data:
         return _on_background(image if image.mode == "RGBA" else image.convert("RGBA"), background)
     return image if image.mode == "RGB" else image.convert("RGB")
