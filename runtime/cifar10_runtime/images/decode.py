@@ -87,7 +87,10 @@ def decode(
         content = read_file(source) if isinstance(source, str) else source
         if not content:
             raise ImageError("the file is empty")
-        return _decode(content, size, background, max_pixels)
+        if isinstance(content, bytes):
+            return _decode_content(content, size, background, max_pixels)
+        with content as file:
+            return _decode_large(file, size, background, max_pixels)
     except ImageError:
         raise
     except MemoryError:
@@ -96,20 +99,26 @@ def decode(
         raise ImageError(_reason(error)) from error
 
 
-def _decode(content: bytes | IO[bytes], size: int, background: str, max_pixels: int) -> NDArray[np.uint8]:
-    if isinstance(content, bytes) and jpeg.is_jpeg(content):
+def _decode_content(content: bytes, size: int, background: str, max_pixels: int) -> NDArray[np.uint8]:
+    if jpeg.is_jpeg(content):
         return _decode_jpeg(content, size, max_pixels)
-    with io.BytesIO(content) if isinstance(content, bytes) else content as file:
-        beginning = file.read(_LONGEST_SIGNATURE)
-        file.seek(0)
-        if jpeg.is_jpeg(beginning):
-            return _decode_jpeg(jpeg.read_image(file, MAX_IN_MEMORY), size, max_pixels)
-        if png.is_png(beginning):
-            chunks = png.read_chunks(file)
-            plain = png.decode_plain(content, chunks, max_pixels) if isinstance(content, bytes) else None
-            if plain is not None:
-                return _resized(plain, size)
-        return decode_with_pillow(file, size, background, max_pixels)
+    file = io.BytesIO(content)
+    if png.is_png(content):
+        pixels = png.decode_plain(content, png.read_chunks(file), max_pixels)
+        if pixels is not None:
+            return _resized(pixels, size)
+    return decode_with_pillow(file, size, background, max_pixels)
+
+
+def _decode_large(file: IO[bytes], size: int, background: str, max_pixels: int) -> NDArray[np.uint8]:
+    """Decode a file that is too large to be read at once; nothing needs to be fast."""
+    beginning = file.read(_LONGEST_SIGNATURE)
+    file.seek(0)
+    if jpeg.is_jpeg(beginning):
+        return _decode_jpeg(jpeg.read_image(file, MAX_IN_MEMORY), size, max_pixels)
+    if png.is_png(beginning):
+        png.read_chunks(file)
+    return decode_with_pillow(file, size, background, max_pixels)
 
 
 def _decode_jpeg(content: bytes, size: int, max_pixels: int) -> NDArray[np.uint8]:

@@ -27,6 +27,8 @@ _HEADER = struct.Struct(">IIBBBBB")
 """Width, height, bit depth, color type, compression, filter and interlace methods in the chunk IHDR."""
 _DEPTH = 8
 """The place of the bit depth in the chunk IHDR."""
+_PREFIX = struct.Struct(">I4s")
+"""What precedes the data of a chunk: their length, and the type of the chunk."""
 _PIECE = 1 << 20
 """Bytes of a chunk to read at once."""
 
@@ -48,21 +50,23 @@ def read_chunks(file: IO[bytes]) -> dict[bytes, bytes]:
         ImageError: A CRC is wrong, or the file ends before the chunk IEND does.
     """
     chunks: dict[bytes, bytes] = {}
+    read = file.read
     file.seek(len(_SIGNATURE))
     while b"IEND" not in chunks:
-        header = file.read(8)
-        left, kind = int.from_bytes(header[:4], "big"), header[4:]
-        crc = zlib.crc32(kind)
-        chunks.setdefault(kind, b"")
-        while left and (piece := file.read(min(left, _PIECE))):
-            crc = zlib.crc32(piece, crc)
-            left -= len(piece)
-            chunks[kind] = chunks[kind] or piece[:16]
-        expected = file.read(4)
-        if len(expected) < 4:
+        prefix = read(_PREFIX.size)
+        if len(prefix) < _PREFIX.size:
             raise ImageError("truncated PNG")
-        if crc != int.from_bytes(expected, "big"):
-            raise ImageError(f"damaged PNG: wrong checksum of the chunk {printable(kind.decode('latin-1'))}")
+        left, kind = _PREFIX.unpack(prefix)
+        piece = read(min(left, _PIECE))
+        crc = zlib.crc32(piece, zlib.crc32(kind))
+        chunks.setdefault(kind, piece[:16])
+        while piece and (left := left - len(piece)):
+            piece = read(min(left, _PIECE))
+            crc = zlib.crc32(piece, crc)
+        checksum = read(4)
+        if checksum != crc.to_bytes(4, "big"):
+            fault = f"damaged PNG: wrong checksum of the chunk {printable(kind.decode('latin-1'))}"
+            raise ImageError("truncated PNG" if len(checksum) < 4 else fault)
     file.seek(0)
     return chunks
 
