@@ -144,6 +144,21 @@ def test_every_orientation_turns_the_image_upright(orientation: int, width: int,
     assert np.abs(decoded - expected).mean() < 3
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("exif", [b"", b"no TIFF header", b"MM\0*\0\0\0\x08\0\x09\x01"], ids=["empty", "text", "cut"])
+def test_damaged_exif_metadata_are_ignored(exif: bytes) -> None:
+    whole = WHOLE["baseline"]
+    content = whole[:2] + jpeg_cases.segment(0xE1, b"Exif\0\0" + exif) + whole[2:]
+    np.testing.assert_array_equal(decode(content, SIZE), decode(whole, SIZE))
+
+
+def test_the_orientation_in_xmp_metadata_turns_the_image() -> None:
+    whole = WHOLE["baseline"]
+    xmp = b'http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation="3"/>'
+    turned = decode(whole[:2] + jpeg_cases.segment(0xE1, xmp) + whole[2:], SIZE)
+    np.testing.assert_allclose(turned, decode(whole, SIZE)[::-1, ::-1], rtol=0, atol=1)
+
+
 def test_an_image_with_12_bits_per_sample_is_an_error() -> None:
     content = bytearray(WHOLE["baseline"])
     content[content.index(b"\xff\xc0") + 4] = 12

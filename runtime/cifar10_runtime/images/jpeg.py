@@ -116,7 +116,7 @@ def icc_profile(content: bytes, header: Header) -> bytes:
 
 
 def orientation(content: bytes, header: Header) -> int:
-    """Return the orientation (1 to 8) of the EXIF or, without it, the XMP metadata; 1 if there is none."""
+    """Return the orientation (1 to 8) in the EXIF or, without it, the XMP metadata; 1 if there is none to be read."""
     metadata: dict[str, bytes] = {}
     for marker, start, end in header.segments:
         if marker == _APP1 and content.startswith(_EXIF, start):
@@ -127,7 +127,10 @@ def orientation(content: bytes, header: Header) -> int:
         return 1
     image = Image.new("L", (1, 1))
     image.info.update(metadata)  # Pillow reads metadata only of an image
-    value: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    try:
+        value: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow raises many classes on damaged metadata, which viewers ignore
+        return 1
     return value
 
 
@@ -159,9 +162,9 @@ def decode(content: bytes, header: Header, side: int, max_pixels: int) -> NDArra
         pixels = _decode(content, header, scale)
     except ValueError:
         pixels = _decode_tolerantly(_standard_form(content, header), header, scale, max_pixels)
-    return (
-        255 - pixels if header.components == 4 else pixels
-    )  # Adobe's programs, and so all others, store CMYK inverted
+    if header.components == 4:
+        return 255 - pixels  # all programs store inverted CMYK, because Adobe's do
+    return pixels
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
