@@ -3,13 +3,26 @@
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from tests.helpers import png_cases
 from tests.helpers.icc_profiles import ADOBE_RGB, cmyk_profile, dull_inks
+
+STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: upright[:, ::-1].swapaxes(0, 1),
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: upright[::-1].swapaxes(0, 1),
+}
+"""How a camera stores an upright image, by EXIF orientation; for 6, the first row belongs on the right."""
 
 
 def picture(width: int, height: int, mode: str) -> Image.Image:
@@ -34,14 +47,7 @@ def with_checksums(png: bytes) -> bytes:
 
 def interlaced_png(width: int, height: int) -> bytes:
     """Return an interlaced (Adam7) PNG file, which Pillow cannot write."""
-    pixels = np.asarray(picture(width, height, "RGB"))
-    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-    rows = (b"\0" + row.tobytes() for x, y, dx, dy in passes for row in pixels[y::dy, x::dx] if row.size)
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"".join(rows))), (b"IEND", b""))
-    return with_checksums(
-        b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(d)) + k + d + b"crc?" for k, d in chunks)
-    )
+    return png_cases.png(np.asarray(picture(width, height, "RGB")), 8, 2, interlaced=True)
 
 
 def tiled_tiff(width: int, height: int) -> bytes:

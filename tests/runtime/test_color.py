@@ -11,7 +11,6 @@ import pytest
 from cifar10_runtime import Classifier
 from cifar10_runtime.images.color import needs_conversion, to_srgb
 from cifar10_runtime.images.decode import decode
-from cifar10_runtime.images.plain import decode_plain
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
@@ -95,10 +94,12 @@ def test_the_profile_of_a_jpeg_is_applied(size: int, padding: int) -> None:
     np.testing.assert_allclose(decode(content, 32), expected, rtol=0, atol=3)
 
 
-def test_a_jpeg_with_a_profile_of_srgb_is_decoded_by_the_fast_decoder() -> None:
-    for profile, is_plain in ((SRGB.profile(), True), (DISPLAY_P3.profile(), False)):
-        content = encode(picture(32, 32, "RGB"), "JPEG", icc_profile=profile)
-        assert (decode_plain(content, max_pixels=1 << 26, jpeg_side_limit=256) is not None) == is_plain
+@pytest.mark.parametrize("size", [32, 500], ids=["whole", "reduced"])
+def test_a_profile_of_srgb_changes_no_pixel(size: int) -> None:
+    image = picture(size, size, "RGB")
+    plain = decode(encode(image, "JPEG"), 32)
+    np.testing.assert_array_equal(decode(encode(image, "JPEG", icc_profile=SRGB.profile()), 32), plain)
+    assert not np.array_equal(decode(encode(image, "JPEG", icc_profile=DISPLAY_P3.profile()), 32), plain)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "I;16"])

@@ -15,22 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.helpers.icc_profiles import DISPLAY_P3, RgbSpace
+from tests.helpers.image_files import STORED
 
 Array = NDArray[np.float64]
 
 SIZES = [(1, 1), (1, 5000), (32, 32), (5000, 3)]
 """Width and height of the upright image."""
-STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    1: lambda upright: upright,
-    2: lambda upright: upright[:, ::-1],
-    3: lambda upright: upright[::-1, ::-1],
-    4: lambda upright: upright[::-1],
-    5: lambda upright: upright.swapaxes(0, 1),
-    6: lambda upright: upright[:, ::-1].swapaxes(0, 1),
-    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
-    8: lambda upright: upright[::-1].swapaxes(0, 1),
-}
-"""How a camera stores an upright image, by EXIF orientation; for 6, the first row belongs on the right."""
 
 
 def gray(values: Array) -> Array:

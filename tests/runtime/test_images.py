@@ -2,14 +2,15 @@
 
 import gc
 import io
+import struct
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cifar10_runtime import ImageError
+from cifar10_runtime.images import jpeg, png
 from cifar10_runtime.images.decode import crop_and_resize, decode, decode_with_pillow
-from cifar10_runtime.images.plain import decode_plain
 from cifar10_runtime.options import ClassifierOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -64,11 +65,16 @@ def upright() -> Image.Image:
 
 
 def decoded_by_pillow(content: bytes, size: int) -> np.ndarray:
-    return decode_with_pillow(content, size, ClassifierOptions.background, ClassifierOptions.max_pixels)
+    return decode_with_pillow(io.BytesIO(content), size, ClassifierOptions.background, ClassifierOptions.max_pixels)
 
 
-def decoded_by_fast_decoder(content: bytes, size: int = 32) -> np.ndarray | None:
-    return decode_plain(content, ClassifierOptions.max_pixels, jpeg_side_limit=8 * size)
+def decoded_by_fast_decoder(content: bytes) -> np.ndarray | None:
+    """Return the pixels that the fast decoder of the format gives; None if it leaves the file to Pillow."""
+    if jpeg.is_jpeg(content):
+        return jpeg.decode(content, jpeg.read_header(content), side=128, max_pixels=ClassifierOptions.max_pixels)
+    if not png.is_png(content):
+        return None
+    return png.decode_plain(content, png.read_chunks(io.BytesIO(content)), ClassifierOptions.max_pixels)
 
 
 def encode(image: Image.Image, pillow_format: str, **options: object) -> bytes:
@@ -113,8 +119,6 @@ ROTATED_EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0
         pytest.param("I;16", "PNG", {}, id="PNG of 16 bits"),
         pytest.param("RGB", "PNG", {"transparency": (0, 0, 0)}, id="PNG with a transparent color"),
         pytest.param("RGB", "PNG", {"exif": ROTATED_EXIF}, id="PNG with EXIF"),
-        pytest.param("RGB", "JPEG", {"exif": ROTATED_EXIF}, id="JPEG with EXIF"),
-        pytest.param("CMYK", "JPEG", {}, id="CMYK JPEG"),
         pytest.param("RGB", "WEBP", {}, id="WebP"),
     ],
 )
@@ -146,7 +150,10 @@ def test_the_fast_decoders_give_pillows_pixels_of_a_damaged_file_or_refuse_it(
         del content[position:]
     else:
         content[position] ^= data.draw(st.integers(1, 255))
-    fast = decoded_by_fast_decoder(bytes(content))
+    try:
+        fast = decoded_by_fast_decoder(bytes(content))
+    except ImageError:
+        return
     if fast is not None and fast.shape == (32, 32, 3):
         np.testing.assert_array_equal(fast, decoded_by_pillow(bytes(content), 32))
 
@@ -158,7 +165,9 @@ def test_a_large_jpeg_is_decoded_at_a_reduced_size(tmp_path: Path) -> None:
     photo.save(tmp_path / "photo.jpg", quality=95)
     photo.save(tmp_path / "turned.jpg", quality=95, exif=ROTATED_EXIF)
     full = np.asarray(crop_and_resize(Image.open(tmp_path / "photo.jpg"), 32)).astype(int)
-    assert decoded_by_fast_decoder((tmp_path / "photo.jpg").read_bytes()) is None
+    reduced = decoded_by_fast_decoder((tmp_path / "photo.jpg").read_bytes())
+    assert reduced is not None
+    assert reduced.shape == (150, 200, 3)
     decoded = decode(str(tmp_path / "photo.jpg"), 32)
     assert 0 < np.abs(decoded - full).max() <= 6
     turned = decode(str(tmp_path / "turned.jpg"), 32)
@@ -178,3 +187,24 @@ def test_damaged_files_do_not_leak_references_to_none(tmp_path: Path, pillow_for
         with pytest.raises(ImageError):
             decode(str(path), 32)
     assert sys.getrefcount(None) > before - 250
+
+
+def bmp_with_alpha(pixels: np.ndarray) -> bytes:
+    """Return a BMP file of BGRA pixels [H, W, 4], whose header (BITMAPV4HEADER) has a mask for alpha."""
+    height, width = pixels.shape[:2]
+    masks = (0x00FF0000, 0x0000FF00, 0x000000FF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, width, -height, 1, 32, 3, pixels.size, 2835, 2835, 0, 0)
+    header += struct.pack("<4I", *masks) + b"BGRs" + bytes(48)
+    start = 14 + len(header)
+    return struct.pack("<2sIII", b"BM", start + pixels.size, 0, start) + header + pixels.tobytes()
+
+
+def test_a_bmp_whose_alpha_is_zero_everywhere_is_opaque() -> None:
+    """Many programs leave alpha at zero, so viewers ignore it then; with one other value, alpha is in use."""
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 4), dtype=np.uint8)
+    pixels[..., 3] = 0
+    np.testing.assert_array_equal(decode(bmp_with_alpha(pixels), 32), pixels[..., 2::-1])
+    pixels[5, 7, 3] = 255
+    expected = np.full((32, 32, 3), 255)
+    expected[5, 7] = pixels[5, 7, 2::-1]
+    np.testing.assert_array_equal(decode(bmp_with_alpha(pixels), 32), expected)

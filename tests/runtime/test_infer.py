@@ -34,6 +34,7 @@ from cifar10_zoo import evaluate, from_tensorflow, image_folders, synthetic, tra
 from cifar10_zoo.data import cifar10 as dataset
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.inference import predict
+from tests.helpers import jpeg_cases, png_cases
 from tests.helpers.command_line import CIFAR10_INFER, ROOT, assert_fails_cleanly, infer, run
 
 
@@ -147,6 +148,33 @@ def test_a_bad_file_has_a_row_with_its_error(folder: Path, model_file: Path, tmp
     for name in ("cut.png", "empty.jpg", "page.png"):
         assert rows[name]["error"]
         assert {rows[name][column] for column in rows[name]} == {rows[name]["path"], rows[name]["error"], ""}
+
+
+def test_damaged_files_are_errors_and_harmless_faults_are_not(model_file: Path, tmp_path: Path) -> None:
+    jpeg, progressive = (jpeg_cases.encode(jpeg_cases.scene(0), progressive=option) for option in (False, True))
+    png = png_cases.opaque_files()["RGB"][0]
+    middle = len(jpeg) // 2
+    contents = {
+        "a.jpg": jpeg,
+        "b.jpg": jpeg[:-2] + b"\x13" + jpeg[-2:] + bytes(300),
+        "c.jpg": jpeg[:middle] + jpeg_cases.END,
+        "d.jpg": jpeg[:middle] + bytes(4096) + jpeg[middle + 4096 :],
+        "e.jpg": progressive[: jpeg_cases.scan_starts(progressive)[3]] + jpeg_cases.END,
+        "f.png": png[:200] + bytes([png[200] ^ 1]) + png[201:],
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    result = infer(tmp_path, "--model", model_file, "--output", tmp_path / "out.csv")
+    assert result.returncode == 3
+    assert "6 images, 4 failed" in result.stderr
+    whole, benign, *damaged = rows_of(tmp_path / "out.csv")
+    assert (benign["label"], benign["probability"]) == (whole["label"], whole["probability"])
+    assert [row["error"] for row in damaged] == [
+        "damaged JPEG: premature end of data segment",
+        "damaged JPEG: zeros in place of compressed data",
+        "damaged JPEG: scans are missing at the end",
+        "damaged PNG: wrong checksum of the chunk IDAT",
+    ]
 
 
 @pytest.mark.parametrize(

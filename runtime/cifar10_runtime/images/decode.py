@@ -1,6 +1,7 @@
 """Decode image files to RGB pixels of the size that a model takes.
 
-Fast decoders (``plain.py``) decode plain PNG and JPEG files. Pillow decodes all other files, and describes any damage.
+libjpeg-turbo decodes JPEG files (``jpeg.py``). A fast decoder decodes plain PNG files (``png.py``). Pillow decodes all
+other files.
 """
 
 import contextlib
@@ -14,16 +15,17 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageColor, _imaging
 
 from cifar10_runtime.errors import ImageError, UsageError
+from cifar10_runtime.images import jpeg, png
 from cifar10_runtime.images.color import image_to_srgb, needs_conversion
 from cifar10_runtime.images.open import open_image
-from cifar10_runtime.images.plain import decode_plain
-from cifar10_runtime.images.read import read_file
+from cifar10_runtime.images.read import MAX_IN_MEMORY, read_file
 from cifar10_runtime.options import ClassifierOptions
 from cifar10_runtime.text import one_line
 
 _JPEG_MARGIN = 4
 """A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if the result's side is at least this many times the needed side."""
 _FILTER = Image.Resampling.BICUBIC
+_LONGEST_SIGNATURE = 8
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -85,33 +87,69 @@ def decode(
         content = read_file(source) if isinstance(source, str) else source
         if not content:
             raise ImageError("the file is empty")
-        pixels = decode_plain(content, max_pixels, 2 * _JPEG_MARGIN * size) if isinstance(content, bytes) else None
-        if pixels is None:
-            return decode_with_pillow(content, size, background, max_pixels)
+        if isinstance(content, bytes):
+            return _decode_content(content, size, background, max_pixels)
+        with content as file:
+            return _decode_large(file, size, background, max_pixels)
     except ImageError:
         raise
     except MemoryError:
         raise ImageError("not enough memory for so large an image") from None
     except Exception as error:  # Pillow's decoders raise almost any class on damaged files
         raise ImageError(_reason(error)) from error
-    return pixels if pixels.shape == (size, size, 3) else np.asarray(crop_and_resize(Image.fromarray(pixels), size))
 
 
-def decode_with_pillow(content: bytes | IO[bytes], size: int, background: str, max_pixels: int) -> NDArray[np.uint8]:
+def _decode_content(content: bytes, size: int, background: str, max_pixels: int) -> NDArray[np.uint8]:
+    if jpeg.is_jpeg(content):
+        return _decode_jpeg(content, size, max_pixels)
+    file = io.BytesIO(content)
+    if png.is_png(content):
+        pixels = png.decode_plain(content, png.read_chunks(file), max_pixels)
+        if pixels is not None:
+            return _resized(pixels, size)
+    return decode_with_pillow(file, size, background, max_pixels)
+
+
+def _decode_large(file: IO[bytes], size: int, background: str, max_pixels: int) -> NDArray[np.uint8]:
+    """Decode a file that is too large to be read at once; nothing needs to be fast."""
+    beginning = file.read(_LONGEST_SIGNATURE)
+    file.seek(0)
+    if jpeg.is_jpeg(beginning):
+        return _decode_jpeg(jpeg.read_image(file, MAX_IN_MEMORY), size, max_pixels)
+    if png.is_png(beginning):
+        png.read_chunks(file)
+    return decode_with_pillow(file, size, background, max_pixels)
+
+
+def _decode_jpeg(content: bytes, size: int, max_pixels: int) -> NDArray[np.uint8]:
+    header = jpeg.read_header(content)
+    pixels = jpeg.decode(content, header, _JPEG_MARGIN * size, max_pixels)
+    orientation, profile = jpeg.orientation(content, header), jpeg.icc_profile(content, header)
+    is_cmyk = pixels.shape[2] == 4
+    if not is_cmyk and not needs_conversion(profile):
+        return _resized(pixels, size, orientation)
+    image = Image.fromarray(pixels, "CMYK" if is_cmyk else "RGB")
+    square = _reduced(_middle_square(image, orientation), size)
+    return np.asarray(_resize_upright(image_to_srgb(square, profile), size, orientation))
+
+
+def _resized(pixels: NDArray[np.uint8], size: int, orientation: int = 1) -> NDArray[np.uint8]:
+    if pixels.shape == (size, size, 3) and orientation not in _UPRIGHT:
+        return pixels
+    return np.asarray(crop_and_resize(Image.fromarray(pixels), size, orientation))
+
+
+def decode_with_pillow(file: IO[bytes], size: int, background: str, max_pixels: int) -> NDArray[np.uint8]:
     """Decode an image by Pillow, like ``decode``; Pillow's exceptions are not converted."""
-    opened = io.BytesIO(content) if isinstance(content, bytes) else content
-    with opened as file, open_image(file) as image:
-        is_jpeg = image.format in ("JPEG", "MPO")
-        if is_jpeg:  # a draft of a HEIC file would be its thumbnail
-            image.draft(None, (_JPEG_MARGIN * size, _JPEG_MARGIN * size))  # None keeps the mode
+    with open_image(file) as image:
         if image.width * image.height > max_pixels:
             raise ImageError(f"{image.width} x {image.height} pixels are more than {max_pixels}")
         image.load()  # before getexif, because a PNG may have EXIF at its end; a truncated file fails here
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         profile = _profile_of(image)
+        if image.format == "PNG":
+            png.set_transparency(image, file)
         square = _middle_square(_to_8_bits(image), orientation)
-        if is_jpeg and needs_conversion(profile, is_cmyk=image.mode == "CMYK"):
-            square = _reduced(square, size)
         return np.asarray(_resize_upright(_to_rgb(square, profile, background), size, orientation))
 
 
@@ -157,6 +195,8 @@ def _profile_of(image: Image.Image) -> bytes | None:
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Return a loaded image in a mode that Pillow converts to RGB or RGBA without loss of gray values or of alpha."""
+    if image.format in ("BMP", "DIB") and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+        return image.convert("RGB")  # an alpha channel of zeros is not in use, so viewers show the image opaque
     if image.mode == "La":  # gray times alpha; convert("RGBA") would drop the alpha
         return image.convert("LA")
     if not image.mode.startswith("I;16"):

@@ -1,6 +1,5 @@
 """Open an image file: its first bytes choose the reader, or say why there is none."""
 
-import os
 from functools import lru_cache
 from typing import IO
 
@@ -17,8 +16,6 @@ _HEIC, _AVIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}, {b"avif",
 """The brands that tell the formats of files of ISO/IEC 14496-12."""
 _BEGINNING = 128
 """Number of bytes that tell the format."""
-_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""The JPEG markers SOF0 to SOF15 (T.81, table B.1)."""
 
 
 def open_image(file: IO[bytes]) -> Image.Image:
@@ -38,12 +35,10 @@ def open_image(file: IO[bytes]) -> Image.Image:
     try:
         return Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
-        raise ImageError(_why_unidentified(file, beginning)) from None
+        raise ImageError(_why_unidentified(beginning)) from None
 
 
-def _why_unidentified(file: IO[bytes], beginning: bytes) -> str:
-    if beginning.startswith(b"\xff\xd8") and (bits := _jpeg_precision(file)) != 8:
-        return f"a JPEG with {bits} bits per sample, which no decoder here reads: convert the image to 8 bits"
+def _why_unidentified(beginning: bytes) -> str:
     if _brands(beginning) & _AVIF and not features.check("avif"):
         return "AVIF: the installed Pillow cannot decode it; install one of Pillow's wheels"
     return f"not an image in a known format ({_NAMES}), or its beginning is damaged"
@@ -73,13 +68,3 @@ def _register_heic() -> None:
     from pillow_heif import register_heif_opener  # imported late, because few files need it
 
     register_heif_opener()
-
-
-def _jpeg_precision(file: IO[bytes]) -> int:
-    """Return the bits per sample in the frame header of a JPEG file (T.81, B.2.2); 8 if it has no frame header."""
-    file.seek(2)
-    while len(segment := file.read(4)) == 4 and segment[0] == 0xFF:
-        if segment[1] in _FRAME_HEADERS:
-            return (file.read(1) or b"\x08")[0]
-        file.seek(int.from_bytes(segment[2:], "big") - 2, os.SEEK_CUR)
-    return 8
