@@ -74,7 +74,7 @@ def decoded_by_fast_decoder(content: bytes) -> np.ndarray | None:
         return jpeg.decode(content, jpeg.read_header(content), side=128, max_pixels=ClassifierOptions.max_pixels)
     if not png.is_png(content):
         return None
-    return png.decode_plain(content, png.read_chunks(io.BytesIO(content)), ClassifierOptions.max_pixels)
+    return png.decode_plain(content, ClassifierOptions.max_pixels)
 
 
 def encode(image: Image.Image, pillow_format: str, **options: object) -> bytes:

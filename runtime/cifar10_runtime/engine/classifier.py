@@ -186,7 +186,10 @@ class Classifier:
             classified = map(Prediction, paths, self._rankings(probabilities()) if probabilities else ())
             return [failed[index] if index in failed else next(classified) for index in range(len(batch))]
 
-        return predictions
+        if not self._session.parallel_calls:
+            return predictions
+        ranked = predictions()  # the session has already computed: this thread also ranks
+        return lambda: ranked
 
     def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self._submit(batch)()

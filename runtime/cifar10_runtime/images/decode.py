@@ -102,12 +102,12 @@ def decode(
 def _decode_content(content: bytes, size: int, background: str, max_pixels: int) -> NDArray[np.uint8]:
     if jpeg.is_jpeg(content):
         return _decode_jpeg(content, size, max_pixels)
-    file = io.BytesIO(content)
     if png.is_png(content):
-        pixels = png.decode_plain(content, png.read_chunks(file), max_pixels)
+        pixels = png.decode_plain(content, max_pixels)
         if pixels is not None:
             return _resized(pixels, size)
-    return decode_with_pillow(file, size, background, max_pixels)
+        png.check_chunks(content)
+    return decode_with_pillow(io.BytesIO(content), size, background, max_pixels)
 
 
 def _decode_large(file: IO[bytes], size: int, background: str, max_pixels: int) -> NDArray[np.uint8]:
@@ -117,15 +117,17 @@ def _decode_large(file: IO[bytes], size: int, background: str, max_pixels: int) 
     if jpeg.is_jpeg(beginning):
         return _decode_jpeg(jpeg.read_image(file, MAX_IN_MEMORY), size, max_pixels)
     if png.is_png(beginning):
-        png.read_chunks(file)
+        png.check_chunks_of(file)
     return decode_with_pillow(file, size, background, max_pixels)
 
 
 def _decode_jpeg(content: bytes, size: int, max_pixels: int) -> NDArray[np.uint8]:
     header = jpeg.read_header(content)
     pixels = jpeg.decode(content, header, _JPEG_MARGIN * size, max_pixels)
+    is_cmyk = header.components == 4
+    if not header.has_metadata and not is_cmyk:
+        return _resized(pixels, size)
     orientation, profile = jpeg.orientation(content, header), jpeg.icc_profile(content, header)
-    is_cmyk = pixels.shape[2] == 4
     if not is_cmyk and not needs_conversion(profile):
         return _resized(pixels, size, orientation)
     image = Image.fromarray(pixels, "CMYK" if is_cmyk else "RGB")

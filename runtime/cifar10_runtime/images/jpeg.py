@@ -21,6 +21,7 @@ from PIL import ExifTags, Image
 from cifar10_runtime.errors import ImageError
 
 _DHT, _EOI, _SOS, _APP0, _APP1, _APP2, _APP14, _APP15, _COM = 0xC4, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
+_METADATA = (_APP1, _APP2)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """The markers SOF0 to SOF15."""
 _SEQUENTIAL_FRAMES, _PROGRESSIVE_FRAMES = {0xC0, 0xC1, 0xC9}, {0xC2, 0xCA}
@@ -51,13 +52,15 @@ class Header:
     Attributes:
         segments: Marker, and start and end of the payload, of each segment; the last one is SOS.
         frame: The marker of the frame, SOF0 to SOF15.
+        has_metadata: Whether there are segments that may contain EXIF, XMP or a color profile.
     """
 
     segments: list[tuple[int, int, int]]
-    frame: int
-    width: int
-    height: int
-    components: int
+    frame: int = 0
+    width: int = 0
+    height: int = 0
+    components: int = 0
+    has_metadata: bool = False
 
     @property
     def scan(self) -> int:
@@ -91,12 +94,15 @@ def read_header(content: bytes) -> Header:
     Raises:
         ImageError: The file has no frame or no scan, or does not have 8 bits per sample.
     """
-    header = Header([], 0, 0, 0, 0)
-    for marker, start, end in _segments(content):
+    header = Header([])
+    for segment in _segments(content):
+        marker, start, end = segment
         if end > len(content):
             break
-        header.segments.append((marker, start, end))
-        if marker in _FRAMES and end - start >= 6:
+        header.segments.append(segment)
+        if marker in _METADATA:
+            header.has_metadata = True
+        elif marker in _FRAMES and end - start >= 6:
             if content[start] != 8:
                 raise ImageError(f"a JPEG with {content[start]} bits per sample: convert the image to 8 bits")
             header.frame = marker

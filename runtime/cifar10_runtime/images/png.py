@@ -23,12 +23,23 @@ _MAX_PLAIN_PIXELS = 1 << 20
 """Larger files go to Pillow, because kornia-rs ends the process when memory runs out."""
 _PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"tIME"}
 """Chunks that add no palette, transparency, animation, color profile or orientation."""
+_CRITICAL_CHUNKS = {b"IHDR", b"IDAT", b"IEND"}
 _HEADER = struct.Struct(">IIBBBBB")
 """Width, height, bit depth, color type, compression, filter and interlace methods in the chunk IHDR."""
 _DEPTH = 8
 """The place of the bit depth in the chunk IHDR."""
 _PREFIX = struct.Struct(">I4s")
 """What precedes the data of a chunk: their length, and the type of the chunk."""
+_CRC = struct.Struct(">I")
+"""What follows the data of a chunk."""
+_EMPTY_CHUNK = _PREFIX.size + _CRC.size
+"""Bytes of a chunk without data."""
+_END = b"\0\0\0\0IEND\xaeB`\x82"
+"""The chunk IEND, with its CRC."""
+_SMALLEST = 33
+"""Bytes of the signature and the chunk IHDR."""
+_KEPT = 16
+"""How many bytes of a chunk ``check_chunks`` returns."""
 _PIECE = 1 << 20
 """Bytes of a chunk to read at once."""
 
@@ -38,59 +49,96 @@ def is_png(beginning: bytes) -> bool:
     return beginning.startswith(_SIGNATURE)
 
 
-def read_chunks(file: IO[bytes]) -> dict[bytes, bytes]:
+def check_chunks(content: bytes) -> dict[bytes, bytes]:
     """Check the CRC of every chunk; return the first 16 bytes of the first chunk of each type, by type.
 
     Pillow decodes a file whose pixels have a wrong CRC.
 
     Args:
-        file: The file, which is read to the end of the chunk IEND and rewound.
+        content: The whole file; what follows the chunk IEND is ignored.
 
     Raises:
         ImageError: A CRC is wrong, or the file ends before the chunk IEND does.
     """
     chunks: dict[bytes, bytes] = {}
-    read = file.read
-    file.seek(len(_SIGNATURE))
+    view, start, last = memoryview(content), len(_SIGNATURE), len(content) - _EMPTY_CHUNK
     while b"IEND" not in chunks:
-        prefix = read(_PREFIX.size)
-        if len(prefix) < _PREFIX.size:
+        if start > last:
             raise ImageError("truncated PNG")
-        left, kind = _PREFIX.unpack(prefix)
-        piece = read(min(left, _PIECE))
-        crc = zlib.crc32(piece, zlib.crc32(kind))
-        chunks.setdefault(kind, piece[:16])
-        while piece and (left := left - len(piece)):
-            piece = read(min(left, _PIECE))
-            crc = zlib.crc32(piece, crc)
-        checksum = read(4)
-        if checksum != crc.to_bytes(4, "big"):
-            fault = f"damaged PNG: wrong checksum of the chunk {printable(kind.decode('latin-1'))}"
-            raise ImageError("truncated PNG" if len(checksum) < 4 else fault)
-    file.seek(0)
+        length, kind = _PREFIX.unpack_from(content, start)
+        data, end = start + _PREFIX.size, start + _PREFIX.size + length
+        if end > len(content) - _CRC.size:
+            raise ImageError("truncated PNG")
+        if _CRC.unpack_from(content, end)[0] != zlib.crc32(view[data - len(kind) : end]):
+            raise _wrong_checksum(kind)
+        if kind not in chunks:
+            chunks[kind] = content[data : min(end, data + _KEPT)]
+        start = end + _CRC.size
     return chunks
 
 
-def decode_plain(content: bytes, chunks: dict[bytes, bytes], max_pixels: int) -> NDArray[np.uint8] | None:
+def check_chunks_of(file: IO[bytes]) -> None:
+    """Check the CRC of every chunk of a large file, like ``check_chunks``, piece by piece; the file is rewound."""
+    kind = b""
+    file.seek(len(_SIGNATURE))
+    while kind != b"IEND":
+        prefix = file.read(_PREFIX.size)
+        if len(prefix) < _PREFIX.size:
+            raise ImageError("truncated PNG")
+        left, kind = _PREFIX.unpack(prefix)
+        crc = zlib.crc32(kind)
+        while left and (piece := file.read(min(left, _PIECE))):
+            crc, left = zlib.crc32(piece, crc), left - len(piece)
+        checksum = file.read(_CRC.size)
+        if len(checksum) < _CRC.size:
+            raise ImageError("truncated PNG")
+        if _CRC.unpack(checksum)[0] != crc:
+            raise _wrong_checksum(kind)
+    file.seek(0)
+
+
+def _wrong_checksum(kind: bytes) -> ImageError:
+    return ImageError(f"damaged PNG: wrong checksum of the chunk {printable(kind.decode('latin-1'))}")
+
+
+def decode_plain(content: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
     """Return the pixels [H, W, 3] uint8 RGB of a plain file; None if the file is not plain, or damaged.
+
+    kornia-rs checks the CRC of every critical chunk that it reads, which is every one but IEND.
 
     Args:
         content: The whole file.
-        chunks: What ``read_chunks`` returned.
         max_pixels: Width times height of the largest image to decode.
+
+    Raises:
+        ImageError: The CRC of another chunk is wrong.
     """
-    if not chunks.keys() <= _PLAIN_CHUNKS or len(chunks.get(b"IHDR", b"")) != _HEADER.size:
+    if content[12:16] != b"IHDR" or len(content) < _SMALLEST or not content.endswith(_END):
         return None
-    width, height, depth, color, _, _, interlaced = _HEADER.unpack(chunks[b"IHDR"])
+    width, height, depth, color, _, _, interlaced = _HEADER.unpack_from(content, 16)
     if depth != 8 or color not in _COLORS or interlaced:
         return None
-    if not 0 < width * height <= min(max_pixels, _MAX_PLAIN_PIXELS):
+    if not 0 < width * height <= min(max_pixels, _MAX_PLAIN_PIXELS) or not (kinds := _plain_kinds(content)):
         return None
+    if not kinds <= _CRITICAL_CHUNKS:
+        check_chunks(content)
     try:
         pixels: NDArray[np.uint8] = decode_image_png_u8(content, (height, width), _COLORS[color])
-    except Exception:  # kornia-rs has no narrower class; Pillow, which decodes the file next, describes the damage
+    except Exception:  # kornia-rs has no narrower class, and its message has no reason
         return None
     return pixels if color else np.repeat(pixels, 3, axis=2)
+
+
+def _plain_kinds(content: bytes) -> set[bytes]:
+    """Return the types of the chunks; none if a chunk is not in ``_PLAIN_CHUNKS`` or bytes follow the last chunk."""
+    kinds, start = set(), len(_SIGNATURE)
+    while start < len(content):
+        kind = content[start + 4 : start + 8]
+        if kind not in _PLAIN_CHUNKS:
+            return set()
+        kinds.add(kind)
+        start += _EMPTY_CHUNK + int.from_bytes(content[start : start + 4], "big")
+    return kinds if start == len(content) else set()
 
 
 def set_transparency(image: Image.Image, file: IO[bytes]) -> None:
@@ -102,7 +150,9 @@ def set_transparency(image: Image.Image, file: IO[bytes]) -> None:
     """
     if image.mode not in ("1", "L", "RGB") or "transparency" not in image.info:
         return
-    chunks = read_chunks(file)
+    file.seek(0)
+    chunks = check_chunks(file.read())
+    file.seek(0)
     depth = chunks[b"IHDR"][_DEPTH]
     most = (1 << depth) - 1
     values = [value & most for value in struct.unpack_from(">3H" if image.mode == "RGB" else ">H", chunks[b"tRNS"])]
