@@ -53,6 +53,7 @@ def test_two_captures_at_once_do_not_break_each_other(stub: Path) -> None:
     found = run_scenario(stub, "captures_at_once")
     assert found["right"]
     assert forbidden(found["counts"]) == []
+    assert found["counts"]["cudaStreamBeginCapture"] == 20 * 2 * 3  # no capture failed and was repeated
 
 
 def test_closing_under_load_ends_every_call(stub: Path) -> None:

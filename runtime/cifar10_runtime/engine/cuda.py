@@ -78,6 +78,8 @@ class CudaGate:
 
 _GATE = CudaGate()
 """One per process, because a capture affects all sessions of the process."""
+_OPENING = threading.Lock()
+"""Held to open a session: the first one loads CUDA's libraries while stdout is redirected."""
 
 
 class BatchQueue:
@@ -210,7 +212,7 @@ class _GpuThread(threading.Thread):
 
     def _opened(self) -> CudaGraphs:
         if self._graphs is None:
-            with _GATE.call():
+            with _OPENING, _GATE.call():
                 self._graphs = CudaGraphs(self._open_onnx(), self._gpu)
         return self._graphs
 

@@ -116,6 +116,9 @@ def open_on_device(model: Path, content: bytes, device: str, tf32: bool) -> onnx
     options.intra_op_num_threads = 1  # only the calling thread computes
     if device.startswith("cuda"):
         _load_cuda_libraries(ort)
+        # With a pattern, the run that a graph captures would allocate other blocks than the run before, which is
+        # forbidden.
+        options.enable_mem_pattern = False
     if device != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
