@@ -171,6 +171,9 @@ def test_numbers_without_a_white_are_an_error_that_says_so(
         pytest.param("u1", 3, Photometric.CIELAB, {"planar": True}, id="planar LAB"),
         pytest.param("u2", 1, Photometric.PALETTE, {"tags": {320: [0] * 3 * 65535}}, id="palette of 65,536 colors"),
         pytest.param("u2", 2, Photometric.BLACK_IS_ZERO, {"tags": {EXTRA_SAMPLES: ALPHA}}, id="16-bit gray with alpha"),
+        pytest.param(
+            "u1", 2, Photometric.BLACK_IS_ZERO, {"planar": True, "tags": {EXTRA_SAMPLES: ALPHA}}, id="planar alpha"
+        ),
         pytest.param("u2", 1, Photometric.BLACK_IS_ZERO, {"bits": 14}, id="14 bits"),
         pytest.param("u2", 3, Photometric.RGB, {"bits": 12}, id="12-bit RGB"),
         pytest.param("u2", 1, Photometric.WHITE_IS_ZERO, {"order": ">", "tags": {266: [2]}}, id="low bits first"),

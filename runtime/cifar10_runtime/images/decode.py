@@ -106,7 +106,8 @@ def _decode_content(content: bytes, size: int, background: str, max_pixels: int)
         pixels = png.decode_plain(content, max_pixels)
         if pixels is not None:
             return _resized(pixels, size)
-        png.check_chunks(content)
+        chunks = png.check(io.BytesIO(content), max_pixels)
+        return decode_with_pillow(io.BytesIO(png.without_texts(content)), size, background, max_pixels, chunks)
     return decode_with_pillow(io.BytesIO(content), size, background, max_pixels)
 
 
@@ -116,9 +117,8 @@ def _decode_large(file: IO[bytes], size: int, background: str, max_pixels: int) 
     file.seek(0)
     if jpeg.is_jpeg(beginning):
         return _decode_jpeg(jpeg.read_image(file, MAX_IN_MEMORY), size, max_pixels)
-    if png.is_png(beginning):
-        png.check_chunks_of(file)
-    return decode_with_pillow(file, size, background, max_pixels)
+    chunks = png.check(file, max_pixels) if png.is_png(beginning) else None
+    return decode_with_pillow(file, size, background, max_pixels, chunks)
 
 
 def _decode_jpeg(content: bytes, size: int, max_pixels: int) -> NDArray[np.uint8]:
@@ -141,16 +141,25 @@ def _resized(pixels: NDArray[np.uint8], size: int, orientation: int = 1) -> NDAr
     return np.asarray(crop_and_resize(Image.fromarray(pixels), size, orientation))
 
 
-def decode_with_pillow(file: IO[bytes], size: int, background: str, max_pixels: int) -> NDArray[np.uint8]:
-    """Decode an image by Pillow, like ``decode``; Pillow's exceptions are not converted."""
+def decode_with_pillow(
+    file: IO[bytes], size: int, background: str, max_pixels: int, png_chunks: dict[bytes, bytes] | None = None
+) -> NDArray[np.uint8]:
+    """Decode an image by Pillow, like ``decode``; Pillow's exceptions are not converted.
+
+    Args:
+        file: The image file.
+        size: As in ``decode``.
+        background: As in ``decode``.
+        max_pixels: As in ``decode``.
+        png_chunks: For a PNG file, the result of ``png.check``.
+    """
     with open_image(file) as image:
         if image.width * image.height > max_pixels:
             raise ImageError(f"{image.width} x {image.height} pixels are more than {max_pixels}")
         image.load()  # before getexif, because a PNG may have EXIF at its end; a truncated file fails here
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        profile = _profile_of(image)
-        if image.format == "PNG":
-            png.set_transparency(image, file)
+        orientation, profile = _orientation_of(image), _profile_of(image)
+        if png_chunks:
+            png.set_transparency(image, file, png_chunks)
         square = _middle_square(_to_8_bits(image), orientation)
         return np.asarray(_resize_upright(_to_rgb(square, profile, background), size, orientation))
 
@@ -188,6 +197,14 @@ def _reduced(square: Image.Image, size: int) -> Image.Image:
 def _resize_upright(square: Image.Image, size: int, orientation: int) -> Image.Image:
     upright = square.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else square
     return upright.resize((size, size), _FILTER)
+
+
+def _orientation_of(image: Image.Image) -> int:
+    try:
+        orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow raises many classes on damaged metadata, which viewers ignore
+        return 1
+    return orientation
 
 
 def _profile_of(image: Image.Image) -> bytes | None:

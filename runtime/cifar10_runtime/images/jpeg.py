@@ -33,6 +33,7 @@ _PREFIX = struct.Struct(">BBH")
 _SIZE = struct.Struct(">HHB")
 """Height, width and number of components in the payload of a frame, after the number of bits."""
 _END = b"\xff\xd9"
+_DAMAGED_OR_RARE = "damaged JPEG, or with sampling factors that libjpeg-turbo does not support"
 
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _LARGEST_SCALE = 8
@@ -158,8 +159,6 @@ def decode(content: bytes, header: Header, side: int, max_pixels: int) -> NDArra
     width, height = -(-header.width // scale), -(-header.height // scale)
     if width * height > max_pixels:
         raise ImageError(f"{width} x {height} pixels are more than {max_pixels}")
-    if Image.MAX_IMAGE_PIXELS and header.width * header.height > 2 * Image.MAX_IMAGE_PIXELS:  # as Pillow does
-        raise ImageError(f"{header.width} x {header.height} pixels are more than Pillow's limit")
     if _lacks_scans(content, header):
         raise ImageError("damaged JPEG: scans are missing at the end")
     if _has_lost_sector(content, header):
@@ -224,15 +223,18 @@ def _decode_tolerantly(content: bytes, header: Header, scale: int, max_pixels: i
 def _decode_rare_sampling(content: bytes, header: Header, scale: int, max_pixels: int) -> NDArray[np.uint8]:
     """Decode a file with sampling factors that simplejpeg does not know; RGB at its full size."""
     if header.components == 4:  # no decoder of such files tells about damage
-        with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
-            image.draft(None, (header.width // scale, header.height // scale))
-            return 255 - np.asarray(image)
+        try:
+            with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
+                image.draft(None, (header.width // scale, header.height // scale))
+                return 255 - np.asarray(image)
+        except OSError:  # its message would have the address of an object
+            raise ImageError(_DAMAGED_OR_RARE) from None
     if header.width * header.height > max_pixels:
         raise ImageError(f"{header.width} x {header.height} pixels are more than {max_pixels}")
     try:
         pixels: NDArray[np.uint8] = decode_image_jpegturbo(content, "rgb")
     except Exception:  # kornia-rs has no narrower class, and its message has no reason
-        raise ImageError("damaged JPEG, or with sampling factors that libjpeg-turbo does not support") from None
+        raise ImageError(_DAMAGED_OR_RARE) from None
     return pixels
 
 

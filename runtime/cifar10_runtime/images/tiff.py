@@ -56,8 +56,10 @@ def open_tiff(file: IO[bytes]) -> Image.Image:
     _check_samples(tags)
     if tags.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO and tags.get(BITSPERSAMPLE) == (16,):
         image = _open_inverted(file)
-    is_planar_lab = tags.get(PHOTOMETRIC_INTERPRETATION) == _CIELAB and tags.get(PLANAR_CONFIGURATION) == _PLANAR
-    if image is None or is_planar_lab:  # of planar LAB, Pillow takes the signed planes for unsigned planes
+    is_planar = tags.get(PLANAR_CONFIGURATION) == _PLANAR
+    is_lab = tags.get(PHOTOMETRIC_INTERPRETATION) == _CIELAB
+    # Of planar LAB, Pillow takes the signed planes for unsigned planes; of planar gray with alpha, it loses the alpha.
+    if image is None or (is_planar and (is_lab or image.mode in ("LA", "La"))):
         raise ImageError(f"a damaged TIFF, or one of a rare kind ({_kind(tags)}): convert the image to 8-bit RGB")
     if image.mode in ("P", "PA") and max(tags[COLORMAP]) < 256:  # 8 bits; the specification has 16
         image.palette = ImagePalette.raw("RGB;L", bytes(tags[COLORMAP]))
