@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import IO
 
 import numpy as np
@@ -51,22 +52,17 @@ class Header:
     """What a JPEG file says before its first compressed data.
 
     Attributes:
-        segments: Marker, and start and end of the payload, of each segment; the last one is SOS.
         frame: The marker of the frame, SOF0 to SOF15.
+        scan: Where the payload of the first SOS segment starts.
         has_metadata: Whether there are segments that may contain EXIF, XMP or a color profile.
     """
 
-    segments: list[tuple[int, int, int]]
     frame: int = 0
     width: int = 0
     height: int = 0
     components: int = 0
+    scan: int = 0
     has_metadata: bool = False
-
-    @property
-    def scan(self) -> int:
-        """Where the payload of the first SOS segment starts."""
-        return self.segments[-1][1]
 
 
 def is_jpeg(beginning: bytes) -> bool:
@@ -95,20 +91,26 @@ def read_header(content: bytes) -> Header:
     Raises:
         ImageError: The file has no frame or no scan, or does not have 8 bits per sample.
     """
-    header = Header([])
-    for segment in _segments(content):
-        marker, start, end = segment
-        if end > len(content):
+    header, position, last = Header(), 2, len(content) - _PREFIX.size
+    while position <= last:  # as in _segments, but every JPEG file passes here, and a generator takes longer
+        first, marker, length = _PREFIX.unpack_from(content, position)
+        if first != 0xFF or marker not in _MARKERS:
+            found = _MARKER.search(content, position)
+            position = found.start() if found else len(content)
+            continue
+        start = position + 4
+        position = start if length < 2 else position + 2 + length
+        if marker == _EOI or position > len(content):
             break
-        header.segments.append(segment)
         if marker in _METADATA:
             header.has_metadata = True
-        elif marker in _FRAMES and end - start >= 6:
+        elif marker in _FRAMES and length >= 8:
             if content[start] != 8:
                 raise ImageError(f"a JPEG with {content[start]} bits per sample: convert the image to 8 bits")
             header.frame = marker
             header.height, header.width, header.components = _SIZE.unpack_from(content, start + 1)
-        elif marker == _SOS and header.frame and end - start >= 6:
+        elif marker == _SOS and header.frame and length >= 8:
+            header.scan = start
             return header
     raise ImageError("damaged JPEG: no image data")
 
@@ -116,7 +118,7 @@ def read_header(content: bytes) -> Header:
 def icc_profile(content: bytes, header: Header) -> bytes:
     """Return the ICC profile, whose parts are in APP2 segments; empty if there is none or a part is missing."""
     parts, count = {}, 0
-    for marker, start, end in header.segments:
+    for marker, start, end in _header_segments(content, header):
         if marker == _APP2 and content.startswith(b"ICC_PROFILE\0", start) and end - start >= 14:
             parts[content[start + 12]], count = content[start + 14 : end], content[start + 13]
     return b"".join(parts[number] for number in sorted(parts)) if len(parts) == count else b""
@@ -125,7 +127,7 @@ def icc_profile(content: bytes, header: Header) -> bytes:
 def orientation(content: bytes, header: Header) -> int:
     """Return the orientation (1 to 8) in the EXIF or, without it, the XMP metadata; 1 if there is none to be read."""
     metadata: dict[str, bytes] = {}
-    for marker, start, end in header.segments:
+    for marker, start, end in _header_segments(content, header):
         if marker == _APP1 and content.startswith(_EXIF, start):
             metadata["exif"] = metadata.get("exif", _EXIF) + content[start + len(_EXIF) : end]
         elif marker == _APP1 and content.startswith(_XMP, start):
@@ -195,6 +197,11 @@ def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
         yield _EOI, position + 2, position + 2
 
 
+def _header_segments(content: bytes, header: Header) -> list[tuple[int, int, int]]:
+    """Return the segments up to the first SOS."""
+    return list(takewhile(lambda segment: segment[1] <= header.scan, _segments(content)))
+
+
 def _decode(content: bytes, header: Header, scale: int, strict: bool = True) -> NDArray[np.uint8]:
     colors = "CMYK" if header.components == 4 else "RGB"
     least = (-(-header.height // scale), -(-header.width // scale)) if scale > 1 else (0, 0)
@@ -245,7 +252,7 @@ def _standard_form(content: bytes, header: Header) -> bytes:
     that no sequential file has.
     """
     parts = [b"\xff\xd8"]
-    for marker, start, end in header.segments:
+    for marker, start, end in _header_segments(content, header):
         payload = content[start:end]
         if marker == _APP0 and payload.startswith(b"JFIF\0"):
             payload = payload[:5] + b"\1" + payload[6:]
@@ -257,7 +264,7 @@ def _standard_form(content: bytes, header: Header) -> bytes:
         elif marker == _SOS and header.frame in _SEQUENTIAL_FRAMES:
             payload = payload[:-3] + bytes((0, 63, 0))
         parts.append(_PREFIX.pack(0xFF, marker, len(payload) + 2) + payload)
-    return b"".join((*parts, content[header.segments[-1][2] :]))
+    return b"".join((*parts, content[end:]))
 
 
 def _lacks_scans(content: bytes, header: Header) -> bool:
