@@ -60,7 +60,7 @@ def is_png(beginning: bytes) -> bool:
 
 
 def check(file: IO[bytes], max_pixels: int) -> dict[bytes, bytes]:
-    """Check the CRC of every chunk, and that there are data for all rows; Pillow checks neither.
+    """Check the CRC of every chunk, and that the file has the data of all rows; Pillow checks neither.
 
     Args:
         file: The file, which is read to the end of the chunk IEND and rewound; any amount of data may follow.
