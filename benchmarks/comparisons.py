@@ -8,7 +8,10 @@ from benchmarks.runs import Run
 
 OURS = ("fp32", "int8", "fp16", "fp32 in TF32", "ours")
 """The contestants of this project; all others are peers."""
+RESNET8 = "ResNet-8"
+"""The network of MLPerf Tiny for CIFAR-10, a mark for the speed of a small network."""
 LABELS = {
+    RESNET8: "ResNet-8 of MLPerf Tiny (another network, random weights)",
     "default export": "default export in ONNX Runtime",
     "torch": "PyTorch",
     "plain loop": "plain loop with Pillow, default export",
@@ -18,7 +21,7 @@ LABELS = {
     "plain port": "plain PyTorch port with precomputed batches",
 }
 """How the pages name a peer; other peers are named as in the results."""
-DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bf16", "auto": "dtype chosen by OpenVINO"}
+DTYPES = {"int8": "int8", "f32": "float32", "f16": "float16", "bf16": "bf16", "auto": "dtype chosen by OpenVINO"}
 """How the pages name the dtype at the end of a contestant's name; the first runs did not record it."""
 
 
@@ -31,7 +34,7 @@ def label(peer: str, dtype: str = "float32") -> str:
     """
     known, _, own_dtype = peer.rpartition(", ")
     if own_dtype in DTYPES:
-        return f"{known}, int8 and {DTYPES[own_dtype]}" if "int8" in known else f"{known}, {DTYPES[own_dtype]}"
+        return f"{LABELS.get(known, known)}, {'int8 and ' * ('int8' in known)}{DTYPES[own_dtype]}"
     return f"{LABELS.get(peer, peer)}, {dtype}"
 
 
@@ -66,7 +69,7 @@ class Comparison:
     lower_is_better: bool = False
     dtype: str = "float32"
     """The dtype of the peers whose names do not end with it."""
-    is_peer: Callable[[str], bool] = lambda name: name not in OURS
+    is_peer: Callable[[str], bool] = lambda name: name not in OURS and not is_mark(name)
 
     def our_value(self, runs: list[Run]) -> float:
         """Return our median over all runs that have the benchmark."""
@@ -100,7 +103,12 @@ def measured(test: str, measure: str) -> Callable[[Run], Mapping[str, float]]:
 
 def is_float_peer(name: str) -> bool:
     """Return whether a contestant is a peer that computes with our fp32 weights, not with quantized ones."""
-    return name not in OURS and "int8" not in name
+    return name not in OURS and "int8" not in name and not is_mark(name)
+
+
+def is_mark(name: str) -> bool:
+    """Return whether a contestant is another network."""
+    return name.startswith(RESNET8)
 
 
 PNG, JPEG = "test_small_files[.png]", "test_small_files[.jpg]"
@@ -161,6 +169,41 @@ COMPARISONS = (
 """The ten rows of the README, and the tables of docs/benchmarks.md."""
 
 
+MARKS = (
+    Comparison(
+        "fp32 and another small network: best batch size",
+        "fp32",
+        best_images_per_s,
+        "{:,.0f} images/s",
+        is_peer=lambda name: name == RESNET8,
+    ),
+    Comparison(
+        "int8 and another small network: best batch size",
+        "int8",
+        best_images_per_s,
+        "{:,.0f} images/s",
+        is_peer=lambda name: name == f"{RESNET8}, int8",
+    ),
+    Comparison(
+        "fp32 and another small network: latency of one image (p50)",
+        "fp32",
+        measured("test_latency", "p50_us"),
+        "{:,.0f} µs",
+        lower_is_better=True,
+        is_peer=lambda name: name == RESNET8,
+    ),
+    Comparison(
+        "int8 and another small network: latency of one image (p50)",
+        "int8",
+        measured("test_latency", "p50_us"),
+        "{:,.0f} µs",
+        lower_is_better=True,
+        is_peer=lambda name: name == f"{RESNET8}, int8",
+    ),
+)
+"""Tables of docs/benchmarks.md about ResNet-8, which is no peer because it cannot have our weights."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """A number that has no peer."""
@@ -200,9 +243,19 @@ MEASUREMENTS = (
     ),
     Measurement("`cifar10-infer` with int8: 10,000 PNG files", number(PNG, "images_per_s", "int8"), "{:,.0f} images/s"),
     Measurement(
-        "`cifar10-infer` with int8: peak memory for 100,000 files", number("test_memory", "peak_mib", "many"), "{} MiB"
+        "`cifar10-infer` with int8: 100,000 PNG files", number("test_many_files", "images_per_s"), "{:,.0f} images/s"
     ),
-    Measurement("Peak memory for 100,000 files relative to 1,000 files", number("test_memory", "ratio"), "{:.2f}x"),
+    Measurement(
+        "int8: throughput of 100,000 PNG files as a share of model-only throughput",
+        number("test_many_files", "of_the_model_alone"),
+        "{:.0%}",
+    ),
+    Measurement(
+        "`cifar10-infer` with int8: peak memory for 100,000 files",
+        number("test_many_files", "peak_mib", "many"),
+        "{} MiB",
+    ),
+    Measurement("Peak memory for 100,000 files relative to 1,000 files", number("test_many_files", "ratio"), "{:.2f}x"),
     Measurement(
         "Top-1 predictions that differ between full-size and reduced-size decoding, of 1,000 JPEG files of 1024x768",
         number("test_reduced_decoding", "different_best_class"),

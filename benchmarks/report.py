@@ -13,7 +13,7 @@ from statistics import median
 from cifar10_runtime import atomic
 
 from benchmarks import machine, plot, runs
-from benchmarks.comparisons import COMPARISONS, MEASUREMENTS, Comparison, label
+from benchmarks.comparisons import COMPARISONS, MARKS, MEASUREMENTS, Comparison, label
 from benchmarks.pages import replace_part, table
 from benchmarks.runs import RESULTS, Run
 
@@ -51,7 +51,7 @@ def strongest_peers(results: list[Run]) -> str:
 
 def all_peers(results: list[Run]) -> str:
     """Return the part of docs/benchmarks.md: a table per comparison, the other measurements, and the plot."""
-    tables = [peers_table(comparison, results) for comparison in COMPARISONS if comparison.peers(results)]
+    tables = [peers_table(comparison, results) for comparison in (*COMPARISONS, *MARKS) if comparison.peers(results)]
     others = f"## Measurements without a peer\n\n{measurements_table(results)}"
     picture = f"![images/s by batch size](../{PLOT.relative_to(ROOT).as_posix()})"
     return "\n\n".join([conditions(results), picture, *tables, others])

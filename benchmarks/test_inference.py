@@ -10,10 +10,13 @@ import torch
 from cifar10_runtime import Classifier
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks.comparisons import RESNET8
 from benchmarks.peers import (
     Batch,
+    ResNet8,
     Run,
     export_by_default,
+    export_by_default_in_int8,
     openvino_runs,
     plain_graph,
     plain_session,
@@ -37,8 +40,24 @@ def default_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def peers(default_export: Path) -> dict[str, Run]:
-    """The peers on the CPU, without OpenVINO."""
-    return {"default export": plain_session(default_export), "torch": torch_eager(), "torch.compile": torch_compiled()}
+    """The peers with our weights on the CPU, without OpenVINO."""
+    in_int8 = export_by_default_in_int8(default_export, default_export.with_name("default-int8.onnx"))
+    return {
+        "default export": plain_session(default_export),
+        "default export, int8": plain_session(in_int8),
+        "torch": torch_eager(),
+        "torch.compile": torch_compiled(),
+    }
+
+
+@pytest.fixture(scope="module")
+def marks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
+    """Another network of a similar use, run like ours: its speed is a mark, because it cannot have our weights."""
+    path = export_by_default(tmp_path_factory.mktemp("mark") / "resnet8.onnx", ResNet8())
+    in_int8 = export_by_default_in_int8(path, path.with_name("resnet8-int8.onnx"))
+    labels = [str(number) for number in range(10)]
+    with Classifier(path, "cpu", labels=labels) as resnet, Classifier(in_int8, "cpu", labels=labels) as quantized:
+        yield {RESNET8: resnet.probabilities, f"{RESNET8}, int8": quantized.probabilities}
 
 
 @pytest.fixture(scope="module")
@@ -83,20 +102,25 @@ def test_throughput(
     ours: dict[str, Run],
     peers: dict[str, Run],
     openvino: dict[str, Run],
+    marks: dict[str, Run],
     batch_size: int,
 ) -> None:
-    contestants = {name: repeated(run, batch_size) for name, run in {**ours, **peers, **openvino}.items()}
+    contestants = {name: repeated(run, batch_size) for name, run in {**ours, **peers, **openvino, **marks}.items()}
     compare(benchmark, contestants, IMAGES)
     benchmark.extra_info["batch"] = batch_size
 
 
 @pytest.mark.benchmark(group="latency of one image")
 def test_latency(
-    benchmark: BenchmarkFixture, ours: dict[str, Run], peers: dict[str, Run], default_export: Path
+    benchmark: BenchmarkFixture,
+    ours: dict[str, Run],
+    peers: dict[str, Run],
+    marks: dict[str, Run],
+    default_export: Path,
 ) -> None:
     """Single calls, interleaved: p50, p95 and p99 in microseconds."""
     image = random_images(1)
-    runs = {**ours, **peers}
+    runs = {**ours, **peers, **marks}
     if importlib.util.find_spec("openvino"):
         runs |= openvino_runs(default_export, "LATENCY")
     contest = Interleaved({name: on_image(run, image) for name, run in runs.items()}, calls=20)

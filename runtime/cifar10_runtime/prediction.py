@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Prediction:
-    """The class probabilities of one image, or the reason why the image could not be read."""
+    """The most probable classes of one image, or the reason why the image could not be read."""
 
     path: str
     """The path as the caller gave it, or as it was found in a folder."""
     ranking: tuple[tuple[str, float], ...]
-    """Each label with its probability, most probable first; empty if the image could not be read."""
+    """Labels with their probabilities, most probable first; empty if the image could not be read."""
     error: str = ""
     """The reason why the image could not be read, else empty."""
 

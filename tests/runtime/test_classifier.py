@@ -41,6 +41,27 @@ def test_a_prediction_ranks_the_labels_by_the_probabilities_of_the_model(model_f
     assert missing == Prediction("missing.png", (), "No such file or directory")
 
 
+@pytest.mark.parametrize("top_k", [1, 2, 9, 10])
+def test_fewer_labels_are_the_most_probable_ones(classifier: Classifier, photo: Path, top_k: int) -> None:
+    (all_labels,) = classifier.classify([photo])
+    (prediction,) = classifier.classify([photo], top_k=top_k)
+    assert prediction.ranking == all_labels.ranking[:top_k]
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_of_equal_probabilities_the_first_class_comes_first(
+    model_file: Path, photo: Path, tmp_path: Path, top_k: int
+) -> None:
+    model = onnx.load(model_file)
+    for tensor in model.graph.initializer:
+        if "softmax_linear" in tensor.name:
+            tensor.raw_data = bytes(len(tensor.raw_data))
+    onnx.save(model, tmp_path / "zero.onnx")
+    with Classifier(tmp_path / "zero.onnx", device="cpu") as classifier:
+        (prediction,) = classifier.classify([photo], top_k=top_k)
+    assert prediction.ranking == tuple((label, pytest.approx(0.1)) for label in cifar10.CLASSES["synthetic"][:top_k])
+
+
 def test_wrong_arguments_are_usage_errors(model_file: Path, photo: Path) -> None:
     classifier = Classifier(model_file, device="cpu")
     for batch in (np.zeros((1, 32, 32, 3), np.float32), np.zeros((32, 32, 3), np.uint8)):
@@ -53,6 +74,9 @@ def test_wrong_arguments_are_usage_errors(model_file: Path, photo: Path) -> None
             list(classifier.classify([photo, wrong]))  # type: ignore[list-item]
     with pytest.raises(UsageError, match="batch_size"):
         classifier.classify([photo], batch_size=0)
+    for top_k in (0, 11):
+        with pytest.raises(UsageError, match="top_k must be between 1 and 10"):
+            classifier.classify([photo], top_k=top_k)
     for labels in ("abcdefghij", ["one", "two"], [str(number) for number in range(9)] + ["line\nbreak"]):
         with pytest.raises(UsageError, match="labels"):
             Classifier(model_file, device="cpu", labels=labels)

@@ -52,7 +52,9 @@ def run(options: InferOptions) -> int:
                 _check_same_image(prediction, next(paths, None))
                 counters.add(prediction)
             resumed = counters.tally.images
-            for prediction in _with_progress_bar(classifier.classify(paths, options.batch_size), options):
+            top_k = None if options.report else options.top_k  # the page may show more labels than a row
+            predictions = classifier.classify(paths, options.batch_size, top_k)
+            for prediction in _with_progress_bar(predictions, options):
                 counters.add(prediction)
                 writer.add(prediction)
             writer.commit()

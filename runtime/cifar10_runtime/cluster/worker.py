@@ -62,9 +62,11 @@ class PartitionWorker:
 
     def _classify(self, number: int, partition: Partition) -> Counts:
         if partition.kind == "files":
-            predictions = self._classifier.classify(partition.paths)
+            predictions = self._classifier.classify(partition.paths, top_k=self._options.top_k)
         else:
-            predictions = self._classifier.classify_contents(contents(partition, self._options.column))
+            predictions = self._classifier.classify_contents(
+                contents(partition, self._options.column), top_k=self._options.top_k
+            )
         top_k, tally, rows = self._options.top_k, Tally(self._classifier.labels), []
         for prediction in predictions:
             tally.add(prediction)

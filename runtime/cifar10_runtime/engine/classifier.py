@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -117,7 +118,9 @@ class Classifier:
         parts = [batch[start : start + size] for start in range(0, len(batch), size)]
         return np.concatenate(list(self._pool.map(self._run, parts, ahead=len(parts))))
 
-    def classify(self, paths: Iterable[str | Path], batch_size: int | None = None) -> Iterator[Prediction]:
+    def classify(
+        self, paths: Iterable[str | Path], batch_size: int | None = None, top_k: int | None = None
+    ) -> Iterator[Prediction]:
         """Classify image files: yield one prediction per path, in order.
 
         The prediction of a file that cannot be read has an ``error``.
@@ -129,16 +132,21 @@ class Classifier:
             paths: The files.
             batch_size: Images per batch, 1 to ``LARGEST_BATCH``; None means the default. The predictions do
                 not depend on it.
+            top_k: Labels per prediction; None means all. Fewer labels take less time.
 
         Raises:
-            UsageError: ``paths`` is a single path, ``batch_size`` is out of range, or the classifier is closed.
+            UsageError: ``paths`` is a single path, ``batch_size`` or ``top_k`` is out of range, or the classifier is
+                closed.
         """
         if isinstance(paths, str | bytes | Path):
             raise UsageError(f"paths must be a list of paths, not {paths!r}")
-        return self._classify(((path, path) for path in map(_decoded_path, paths)), batch_size)
+        return self._classify(((path, path) for path in map(_decoded_path, paths)), batch_size, top_k)
 
     def classify_contents(
-        self, contents: Iterable[tuple[str, bytes | ImageError] | Prediction], batch_size: int | None = None
+        self,
+        contents: Iterable[tuple[str, bytes | ImageError] | Prediction],
+        batch_size: int | None = None,
+        top_k: int | None = None,
     ) -> Iterator[Prediction]:
         """Classify image files whose content is in memory, like ``classify``: yield one prediction per item, in order.
 
@@ -146,22 +154,30 @@ class Classifier:
             contents: Pairs of the path for the prediction and the whole content of the file. If a file could not be
                 read, the item is a failed ``Prediction``, or a pair of the path and an ``ImageError``.
             batch_size: As in ``classify``.
+            top_k: As in ``classify``.
         """
-        return self._classify(map(_file_or_failure, contents), batch_size)
+        return self._classify(map(_file_or_failure, contents), batch_size, top_k)
 
-    def _classify(self, items: Iterable[_File | Prediction], batch_size: int | None) -> Iterator[Prediction]:
+    def _classify(
+        self, items: Iterable[_File | Prediction], batch_size: int | None, top_k: int | None
+    ) -> Iterator[Prediction]:
         self._pool.require_open()
         if batch_size is not None and batch_size not in range(1, LARGEST_BATCH + 1):
             raise UsageError(f"batch_size must be between 1 and {LARGEST_BATCH}, not {batch_size}")
-        return self._classify_batches(iter(items), batch_size or self.batch_size)
+        if top_k is not None and top_k not in range(1, len(self.labels) + 1):
+            raise UsageError(f"top_k must be between 1 and {len(self.labels)}, not {top_k}")
+        return self._classify_batches(iter(items), batch_size or self.batch_size, top_k or len(self.labels))
 
-    def _classify_batches(self, items: Iterator[_File | Prediction], batch_size: int) -> Iterator[Prediction]:
+    def _classify_batches(
+        self, items: Iterator[_File | Prediction], batch_size: int, top_k: int
+    ) -> Iterator[Prediction]:
         batches = iter(lambda: list(islice(items, batch_size)), [])
-        with closing(self._pool.map(self._start_batch, batches, ahead=2 * self.threads)) as started:
+        start = partial(self._start_batch, top_k=top_k)
+        with closing(self._pool.map(start, batches, ahead=2 * self.threads)) as started:
             for predictions_of in started:
                 yield from predictions_of()
 
-    def _start_batch(self, batch: list[_File | Prediction]) -> Callable[[], list[Prediction]]:
+    def _start_batch(self, batch: list[_File | Prediction], top_k: int) -> Callable[[], list[Prediction]]:
         """Decode a batch and submit it to the session; return a function that waits for the predictions.
 
         This thread can decode the next batch while a GPU classifies this one.
@@ -183,7 +199,7 @@ class Classifier:
         probabilities = self._submit(np.stack(decoded)) if decoded else None
 
         def predictions() -> list[Prediction]:
-            classified = map(Prediction, paths, self._rankings(probabilities()) if probabilities else ())
+            classified = map(Prediction, paths, self._rankings(probabilities(), top_k) if probabilities else ())
             return [failed[index] if index in failed else next(classified) for index in range(len(batch))]
 
         if not self._session.parallel_calls:
@@ -204,9 +220,12 @@ class Classifier:
 
         return probabilities
 
-    def _rankings(self, probabilities: NDArray[np.float32]) -> Iterator[tuple[tuple[str, float], ...]]:
-        """Yield the labels of each row with their probabilities, most probable first."""
-        order = np.argsort(-probabilities, axis=1, kind="stable")
+    def _rankings(self, probabilities: NDArray[np.float32], top_k: int) -> Iterator[tuple[tuple[str, float], ...]]:
+        """Yield the ``top_k`` labels of each row with their probabilities, most probable first."""
+        if top_k == 1:  # the most frequent case needs no sorting; argmax also takes the first of equal values
+            order = probabilities.argmax(axis=1, keepdims=True)
+        else:
+            order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         values = np.take_along_axis(probabilities, order, axis=1)
         for indices, row in zip(order.tolist(), values.tolist(), strict=True):
             yield tuple(zip([self.labels[index] for index in indices], row, strict=True))
