@@ -109,7 +109,36 @@ def test_without_its_decoder_the_error_of_heic_names_format_and_extra(beginning:
 @pytest.mark.parametrize("beginning", HEIC_BEGINNINGS.values(), ids=HEIC_BEGINNINGS)
 def test_a_damaged_heic_file_is_an_error_that_says_so(beginning: bytes) -> None:
     pytest.importorskip("pillow_heif")
-    with pytest.raises(ImageError, match="a damaged HEIC file"):
+    with pytest.raises(ImageError, match="a damaged or truncated HEIC file"):
+        decode(beginning + bytes(100), 32)
+
+
+@pytest.mark.parametrize(
+    ("pillow_format", "name"), [("WEBP", "WebP"), ("AVIF", "AVIF"), ("GIF", "GIF"), ("BMP", "BMP")]
+)
+def test_the_error_of_a_truncated_file_says_so(pillow_format: str, name: str) -> None:
+    content = encode(UPRIGHT, pillow_format)
+    for length in (16, len(content) // 2, len(content) - 3):
+        with pytest.raises(ImageError, match=rf"(?i)damaged or truncated {name}|truncated"):
+            decode(content[:length], 32)
+
+
+OTHER_FORMATS = {
+    "JPEG XL": b"\xff\x0a\x7a\x1f",
+    "JPEG XL, container": b"\0\0\0\x0cJXL \r\n\x87\n",
+    "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n",
+    "JPEG 2000, codestream": b"\xff\x4f\xff\x51\0\x2f",
+    "Photoshop": b"8BPS\0\1",
+    "PDF": b"%PDF-1.7\n",
+    "SVG": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+}
+
+
+@pytest.mark.parametrize(("name", "beginning"), OTHER_FORMATS.items(), ids=OTHER_FORMATS)
+def test_a_format_that_is_not_read_is_named(name: str, beginning: bytes) -> None:
+    with pytest.raises(
+        ImageError, match=f"{name.partition(',')[0]} is not read: convert the image to one of JPEG, PNG"
+    ):
         decode(beginning + bytes(100), 32)
 
 

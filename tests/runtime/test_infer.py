@@ -376,7 +376,7 @@ def test_labels_from_a_file_replace_the_labels_of_the_model(photo: Path, model_f
     assert len(answers) == 1
     assert answers.pop().startswith("class ")
     for name, status, part in (
-        ("few.txt", 2, "2 labels for the 10 classes"),
+        ("few.txt", 2, "--labels): there are 2 for the 10 classes"),
         ("bad.json", 2, "--labels"),
         ("none", 2, "--labels"),
     ):

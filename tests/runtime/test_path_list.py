@@ -9,6 +9,7 @@ from cifar10_runtime import UsageError
 from cifar10_runtime.images.find import read_path_list
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.helpers.command_line import assert_fails_cleanly, infer
 
@@ -71,3 +72,10 @@ def test_the_command_classifies_the_files_of_a_powershell_list(photo: Path, tmp_
     result = infer("--files-from", "list.txt", "--output", tmp_path / "out.csv", cwd=tmp_path)
     assert_fails_cleanly(result, 2, "--files-from list.txt", "UTF-8")
     assert sorted(os.listdir(tmp_path)) == ["größe.png", "list.txt"]
+
+
+@pytest.mark.parametrize("pillow_format", ["JPEG", "PNG", "GIF"])
+def test_an_image_is_no_list_of_paths(tmp_path: Path, pillow_format: str) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "image", pillow_format)
+    with pytest.raises(UsageError, match="image is an image, not a list of paths"):
+        list(read_path_list(str(tmp_path / "image")))

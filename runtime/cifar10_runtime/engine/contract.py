@@ -88,7 +88,7 @@ def read_contract(signature: Signature, model: Path, labels: Sequence[str] | Non
     if isinstance(labels, str) or not are_labels(labels):
         raise UsageError(f"labels must be a list of printable names, not {labels!r}")
     if classes not in (None, len(labels)):
-        raise UsageError(f"there are {len(labels)} labels for the {classes} classes of the model")
+        raise UsageError(f"labels (--labels): there are {len(labels)} for the {classes} classes of {model}")
     return Contract(model, size, tuple(labels))
 
 

@@ -254,4 +254,6 @@ def _reason(error: Exception) -> str:
     text = one_line(error)
     if text.startswith("decoder error"):  # with a number, from libtiff
         return "damaged or truncated TIFF data, or compressed in a rare way"
+    if text == "could not create decoder object":
+        return "damaged or truncated WebP data"
     return text

@@ -20,6 +20,8 @@ SUFFIXES = (
 """Suffixes of the files that a folder names, in lower or upper case."""
 _LONGEST_PATH = 1 << 16
 """Length in bytes; a longer entry means that the file is not a list of paths."""
+_IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
+"""The beginnings of image files, which users confuse with lists of paths."""
 
 
 def find(paths: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES, others: OtherFiles | None = None) -> Iterator[str]:
@@ -88,7 +90,10 @@ def _entries(file: BufferedReader, name: str) -> Iterator[str]:
 def _utf8_chunks(file: BufferedReader, name: str) -> Iterator[bytes]:
     """Yield the content as soon as it can be read, without a byte order mark; UTF-16 becomes UTF-8."""
     with file:
-        mark = file.peek(3)[:3]
+        beginning = file.peek(8)
+        if beginning.startswith(_IMAGES):
+            raise UsageError(f"--files-from {name} is an image, not a list of paths: name it without --files-from")
+        mark = beginning[:3]
         if mark == codecs.BOM_UTF8:
             file.read(3)
         chunks = iter(partial(file.read1, _LONGEST_PATH), b"")
@@ -113,7 +118,7 @@ def _files_of(path: str, suffixes: tuple[str, ...], others: OtherFiles) -> Itera
     except ValueError:  # a NUL character
         matches = []
     if not matches:
-        raise UsageError(f"{path} does not exist and matches no file")
+        raise UsageError(f"{path or repr(path)} does not exist and matches no file")
     found = (_files_of(match, suffixes, others) for match in matches)
     return dict.fromkeys(chain.from_iterable(found))  # a pattern can match a folder and its files
 

@@ -14,6 +14,18 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """The beginnings of TIFF and BigTIFF files in both byte orders."""
 _HEIC, _AVIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}, {b"avif", b"avis"}
 """The brands that tell the formats of files of ISO/IEC 14496-12."""
+_BEGINNINGS = {b"RIFF": "WebP", b"GIF8": "GIF", b"BM": "BMP"}
+"""The beginnings of formats that are read: a file that Pillow does not open is damaged."""
+_OTHER_BEGINNINGS = {
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"8BPS": "Photoshop",
+    b"%PDF": "PDF",
+    b"<svg": "SVG",
+}
+"""The beginnings of frequent formats that are not read."""
 _BEGINNING = 128
 """Number of bytes that tell the format."""
 
@@ -41,6 +53,14 @@ def open_image(file: IO[bytes]) -> Image.Image:
 def _why_unidentified(beginning: bytes) -> str:
     if _brands(beginning) & _AVIF and not features.check("avif"):
         return "AVIF: the installed Pillow cannot decode it; install one of Pillow's wheels"
+    if _brands(beginning) & _AVIF:
+        return "a damaged or truncated AVIF file"
+    for signature, name in _OTHER_BEGINNINGS.items():
+        if beginning.startswith(signature):
+            return f"{name} is not read: convert the image to one of {_NAMES}"
+    for signature, name in _BEGINNINGS.items():
+        if beginning.startswith(signature):
+            return f"a damaged or truncated {name} file"
     return f"not an image in a known format ({_NAMES}), or its beginning is damaged"
 
 
@@ -60,7 +80,7 @@ def _open_heic(file: IO[bytes]) -> Image.Image:
     try:
         return Image.open(file, formats=["HEIF"])
     except UnidentifiedImageError:
-        raise ImageError("a damaged HEIC file") from None
+        raise ImageError("a damaged or truncated HEIC file") from None
 
 
 @lru_cache(maxsize=1)

@@ -25,16 +25,20 @@ class Gallery:
     """The failed predictions of the first files that could not be read."""
 
     def __init__(self, labels: Sequence[str]) -> None:
-        self._labels = frozenset(labels)
-        self._sample_size = min(24, max(4, 480 // max(1, len(self._labels))))
+        self._sample_size = min(24, max(4, 480 // max(1, len(set(labels)))))
         self._random = random.Random(0)
         self._predicted: Counter[str] = Counter()
         self._samples: defaultdict[str, list[Prediction]] = defaultdict(list)
         self._mistakes, self._least_certain = _Greatest(TILES), _Greatest(TILES)
         self.failures = []
 
-    def add(self, prediction: Prediction) -> None:
-        """Add a prediction."""
+    def add(self, prediction: Prediction, is_mistake: bool) -> None:
+        """Add a prediction.
+
+        Args:
+            prediction: The prediction.
+            is_mistake: Whether it is known to be wrong.
+        """
         if not prediction.ranking:
             if len(self.failures) < FAILURES:
                 self.failures.append(prediction)
@@ -42,7 +46,7 @@ class Gallery:
         self._sample(prediction)
         confidence = confidence_of(prediction)
         self._least_certain.add(-confidence, prediction)
-        if prediction.folder in self._labels and prediction.folder != prediction.label:
+        if is_mistake:
             self._mistakes.add(confidence, prediction)
 
     def mistakes(self) -> list[Prediction]:

@@ -47,7 +47,7 @@ class Report:
     def add(self, prediction: Prediction) -> None:
         """Add a prediction; this takes a few microseconds."""
         self._statistics.add(prediction)
-        self._gallery.add(prediction)
+        self._gallery.add(prediction, self._statistics.is_mistake(prediction))
 
     def html(self, title: str, summary: Mapping[str, str]) -> str:
         """Return the page as a complete HTML document.

@@ -54,12 +54,12 @@ class Statistics:
         self._confidence += confidence
         self.bins[column] += 1
         self.predicted[label] += 1
+        self.wrong_bins[column] += self.is_mistake(prediction)
         truth = prediction.folder
         if truth in self._known:
             self.confusion[truth, label] += 1
             self.in_folder[truth] += 1
             self.in_folders_predicted[label] += 1
-            self.wrong_bins[column] += truth != label
 
     def is_mistake(self, prediction: Prediction) -> bool:
         """Return whether the true class is known and another class was predicted."""
