@@ -1,6 +1,8 @@
 // Decodes image files with the browser, and crops and resizes them as cifar10-infer does.
 
+import { checkJpeg, isJpeg } from "./jpeg.js";
 import { middleSquare, resize } from "./pixels.js";
+import { partsOf } from "./png.js";
 
 // "default" converts colors to sRGB as the color profile in the file says.
 const OPTIONS = { colorSpaceConversion: "default", premultiplyAlpha: "none" };
@@ -12,12 +14,25 @@ const context = canvas.getContext("2d", { willReadFrequently: true });
 
 /**
  * Returns RGB [size, size, 3] of an image file: the middle square of the first frame, turned upright, on white.
- * Throws an Error with a message for the user if the browser cannot decode the file.
+ * Throws an Error with a message for the user if the browser cannot decode the content, or if a JPEG file lost data.
  */
-export async function decode(file, size) {
-  const bitmap = await createImageBitmap(file, OPTIONS).catch(() => {
+export async function decode(bytes, size) {
+  const decoding = createImageBitmap(new Blob(partsOf(bytes)), OPTIONS);
+  const bitmap = await decoding.catch(() => {
     throw new Error("this browser cannot decode the file");
   });
+  try {
+    if (isJpeg(bytes)) {
+      checkJpeg(bytes);
+    }
+    return resize(...middleOf(bitmap), size);
+  } finally {
+    bitmap.close();
+  }
+}
+
+/** Returns the RGBA pixels and the side of the middle square, on white. */
+function middleOf(bitmap) {
   const { left, top, side } = middleSquare(bitmap.width, bitmap.height);
   if (canvas.width !== side) {
     canvas.width = side;
@@ -26,6 +41,5 @@ export async function decode(file, size) {
   context.fillStyle = "white";
   context.fillRect(0, 0, side, side);
   context.drawImage(bitmap, left, top, side, side, 0, 0, side, side);
-  bitmap.close();
-  return resize(context.getImageData(0, 0, side, side).data, side, size);
+  return [context.getImageData(0, 0, side, side).data, side];
 }

@@ -1,13 +1,12 @@
-// Reads image files, without the parts of PNG files that browsers apply and cifar10-infer ignores.
+// Removes the parts of PNG files that browsers apply and cifar10-infer ignores.
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const IGNORED = ["gAMA", "cHRM", "cICP"]; // gamma, primaries and code points; color profiles stay
 
-/** Returns a promise of a Blob with the content of an image file; if it is a PNG file, without the chunks in IGNORED. */
-export async function contentOf(file) {
-  const bytes = new Uint8Array(await file.arrayBuffer());
+/** Returns parts of a Blob with the content of an image file; if it is a PNG file, without the chunks in IGNORED. */
+export function partsOf(bytes) {
   if (!SIGNATURE.every((byte, index) => bytes[index] === byte)) {
-    return new Blob([bytes]);
+    return [bytes];
   }
   const view = new DataView(bytes.buffer);
   const kept = [bytes.subarray(0, 8)];
@@ -19,5 +18,5 @@ export async function contentOf(file) {
     }
     start = end;
   }
-  return new Blob([...kept, bytes.subarray(start)]);
+  return [...kept, bytes.subarray(start)];
 }

@@ -5,7 +5,6 @@
 import * as ort from "onnxruntime-web/wasm";
 import { decode } from "./decode.js";
 import { metadataOf } from "./metadata.js";
-import { contentOf } from "./png.js";
 
 let opened = {};
 
@@ -37,10 +36,10 @@ async function open(model) {
 async function classify({ session, metadata, size }, files) {
   const images = [];
   const results = [];
-  const contents = await Promise.allSettled(files.map(contentOf)); // at once, because each waits for the browser
-  for (const { value: content } of contents) {
+  const contents = await Promise.allSettled(files.map(bytesOf)); // at once, because each waits for the browser
+  for (const { value: bytes } of contents) {
     try {
-      images.push(await decode(content, size)); // a file that cannot be read has no content, which is an error here
+      images.push(await decode(bytes ?? [], size)); // a file that cannot be read has no bytes, which is an error here
       results.push({});
     } catch (error) {
       results.push({ error: error.message });
@@ -52,6 +51,8 @@ async function classify({ session, metadata, size }, files) {
   results.filter(({ error }) => !error).forEach((result, index) => (result.ranking = rankings[index]));
   return { metadata, results, modelSeconds };
 }
+
+const bytesOf = async (file) => new Uint8Array(await file.arrayBuffer());
 
 async function rank(session, images, size, labels) {
   if (images.length === 0) {
