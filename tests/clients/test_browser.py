@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from tests.helpers.command_line import ROOT, infer
 from tests.helpers.icc_profiles import ADOBE_RGB, DISPLAY_P3, PROPHOTO, SRGB, cmyk_profile, dull_inks, gray_profile
 from tests.helpers.image_files import picture
+from tests.helpers.jpeg_cases import damaged_files, encode, harmless_faults, scene
 from tests.helpers.npm import need_node, need_packages, node, npm
 
 WEB = ROOT / "web"
@@ -79,7 +80,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def pictures(folder: Path, tmp_path: Path) -> Path:
-    """108 files: test images in class folders, files of many formats and a damaged one."""
+    """164 files: test images in class folders, files of many formats, damaged ones, and ones with harmless faults."""
     target = tmp_path / "pictures"
     for source in sorted(folder.glob("*/*.png"))[:84]:
         (target / source.parent.name).mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,16 @@ def pictures(folder: Path, tmp_path: Path) -> Path:
         picture(*size, mode).save(others / name, **options)
     damaged = (others / "odd.png").read_bytes()
     (others / "damaged.png").write_bytes(damaged[: len(damaged) // 2])
+    for encoding, whole in WHOLE_JPEG.items():
+        write_all(target / f"{encoding} with harmless faults", harmless_faults(whole))
+        write_all(target / f"{encoding} damaged", damaged_files(whole, np.random.default_rng(0)))
     return target
+
+
+def write_all(target: Path, files: Iterator[tuple[str, bytes]]) -> None:
+    target.mkdir()
+    for name, content in files:
+        (target / f"{name}.jpg").write_bytes(content)
 
 
 TURNED = {orientation: Image.Exif() for orientation in (3, 5, 6)}
@@ -125,6 +135,11 @@ OTHERS: dict[str, tuple[tuple[int, int], str, dict[str, Any]]] = {
     "srgb.jfif": ((64, 48), "RGB", {"format": "JPEG", "icc_profile": SRGB.profile()}),
 }
 """Files of other sizes, formats and pixel types: size, mode and options of Pillow's ``save``."""
+WHOLE_JPEG = {
+    "baseline": encode(scene(0, 60, 60), quality=98),
+    "progressive": encode(scene(0, 60, 60), quality=98, progressive=True),
+    "restart markers": encode(scene(0, 60, 60), quality=98, restart_marker_rows=2),
+}
 DIFFERENT = {
     "large.jpg": 0.1,  # cifar10-infer decodes it at a reduced size, a browser does not
     **dict.fromkeys((name for name, (_, _, options) in OTHERS.items() if "icc_profile" in options), 0.02),
@@ -153,10 +168,13 @@ def test_the_page_gives_the_predictions_of_cifar10_infer(page_url: str, pictures
 
     dropped, chosen = seen["steps"]
     expected = answers(pictures, "fp32", tmp_path / "fp32.csv")
-    assert len(expected) == 108
+    assert len(expected) == 164
     assert [card["path"] for card in dropped] == list(expected), "the cards have the order of the rows"
     for card in dropped:
         compare(card, expected[card["path"]], DIFFERENT.get(Path(card["path"]).name, 1e-4))
+    closed = [card["error"] for card in dropped if card["path"].endswith("with an end marker.jpg")]
+    assert len(closed) == 6
+    assert all(error.startswith("damaged JPEG: ") for error in closed), closed
     by_name = {Path(path).name: row for path, row in answers(pictures, "int8", tmp_path / "int8.csv").items()}
     assert len(chosen) == 40
     for card in chosen:

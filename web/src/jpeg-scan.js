@@ -3,6 +3,7 @@
 const RST0 = 0xd0;
 const PADDING = 512; // more bytes than one block can need beyond the end of the data
 const SIZE = 15; // mask of the size in a code
+const LAST = 63; // the last coefficient of a block
 
 export function damaged(reason) {
   throw new Error(`damaged JPEG: ${reason}`);
@@ -75,7 +76,7 @@ function copyData(bytes, start, data) {
     }
     data[length++] = byte;
   }
-  damaged("premature end of the file");
+  damaged("Premature end of JPEG file");
 }
 
 /** Returns { restart, read }; read(bit, unit, block) returns the position of the first bit behind the block. */
@@ -97,6 +98,9 @@ function blockReader({ progressive, first, last, high }, data) {
     return code;
   };
 
+  // The following functions read a block: codes of DC (F.1.2.1), of AC (F.1.2.2), and in scans of progressive files the
+  // first bits (G.1.2.2) and one bit more (G.1.2.3) of coefficients.
+
   const difference = (bit, { dc }) => {
     const code = codeAt(dc, bit);
     return bit + (code >> 8) + (code & 0xff);
@@ -117,7 +121,7 @@ function blockReader({ progressive, first, last, high }, data) {
     return bit;
   };
 
-  /** Starts a run of blocks, of which the current one is the first; returns the first bit behind the length of the run. */
+  /** Starts a run of blocks, of which the current one is the first; returns the first bit behind its length. */
   const startRun = (bit, code) => {
     const size = zerosOf(code);
     run = (1 << size) + (peek(bit) >> (16 - size));
@@ -134,11 +138,13 @@ function blockReader({ progressive, first, last, high }, data) {
       } else {
         k += zerosOf(code);
         if (code & SIZE) {
-          nonzero[2 * block + (k >> 5)] |= 1 << k; // JavaScript takes k modulo 32 here
+          setNonzero(nonzero, block, k);
         }
       }
     }
-    run -= run > 0 ? 1 : 0;
+    if (run > 0) {
+      run -= 1;
+    }
     return bit;
   };
 
@@ -159,11 +165,11 @@ function blockReader({ progressive, first, last, high }, data) {
           break;
         }
       }
-      if ((code & SIZE) > 1 || k > last + 1) {
+      if ((code & SIZE) > 1) {
         damaged("bad Huffman code");
       }
       if (code & SIZE) {
-        nonzero[2 * block + (k >> 5)] |= 1 << k;
+        setNonzero(nonzero, block, k);
       }
     }
     if (run > 0) {
@@ -186,6 +192,13 @@ const zerosOf = (code) => (code >> 4) & 15;
 
 /** Whether a code is the end of a block, or in progressive scans of a run of blocks: no size, and no 16 zeros. */
 const isEnd = (code) => (code & SIZE) === 0 && zerosOf(code) < 15;
+
+function setNonzero(nonzero, block, k) {
+  if (k > LAST) {
+    damaged("bad Huffman code");
+  }
+  nonzero[2 * block + (k >> 5)] |= 1 << k; // JavaScript takes k modulo 32 here
+}
 
 /** Returns 1 if a coefficient was nonzero in an earlier scan, otherwise 0. */
 const isNonzero = (nonzero, block, k) => (nonzero[2 * block + (k >> 5)] >>> k) & 1;
