@@ -39,7 +39,7 @@ SHIPPED: Mapping[str, ShippedModel] = {
 
 @dataclass(frozen=True)
 class Options:
-    """Export and verify every model that ships with cifar10-infer; write golden.npz and the manifest beside the models."""
+    """Export and verify every model that ships with cifar10-infer, with golden.npz and the manifest beside them."""
 
     modern_dir: Path = Path("modern_train")
     """Folder of the checkpoints of the modern recipe."""
