@@ -29,6 +29,9 @@ For int8, this tolerance finds only gross errors; ``ACCURACY_TOLERANCE`` finds a
 ACCURACY_TOLERANCE: dict[Precision, float] = {"fp32": 0.0, "fp16": 0.001, "int8": 0.002}
 """Largest allowed loss of top-1 accuracy. In fp32, every top-1 prediction must also equal PyTorch's."""
 
+INT8_WEIGHT_LIMIT = 64
+"""Largest absolute value of an int8 weight: 7 of the 8 bits."""
+
 _ROUNDING = 1e-9  # rounding error of the difference of two accuracies
 
 
@@ -38,6 +41,10 @@ class VerificationError(ZooError):
 
 class ContractError(VerificationError):
     """Names, types, shapes or metadata violate the contract with clients; the message lists the wrong ones."""
+
+
+class SaturationError(VerificationError):
+    """An int8 weight is so large that sums of products saturate on some CPUs."""
 
 
 class DifferenceError(VerificationError):
@@ -56,7 +63,7 @@ class DifferenceError(VerificationError):
 
 
 def verify(content: bytes, model: Cifar10Net, variant: Variant, data: Dataset | None = None) -> float | None:
-    """Verify an exported file on random images, then on all images of ``data``; return the top-1 accuracy.
+    """Verify an exported file: int8 weights, random images, then all images of ``data``; return the top-1 accuracy.
 
     Args:
         content: The content of the .onnx file.
@@ -69,12 +76,14 @@ def verify(content: bytes, model: Cifar10Net, variant: Variant, data: Dataset | 
 
     Raises:
         ContractError: The file is not a valid ONNX model, or a name, a type or a shape differs.
+        SaturationError: An int8 weight is beyond ``INT8_WEIGHT_LIMIT``.
         DifferenceError: A value differs by more than ``VALUE_TOLERANCE``, or the top-1 predictions by more than
             ``ACCURACY_TOLERANCE`` allows.
     """
     session = open_session(content)
     reference = ServingGraph(model, variant.ten_crop).eval()
     verify_names(session)
+    verify_int8_weights(content)
     for batch_size in BATCH_SIZES:
         verify_values(session, reference, batch_size, VALUE_TOLERANCE[variant.precision])
     return None if data is None else verify_top1(session, reference, data, variant.precision)
@@ -114,6 +123,25 @@ def verify_names(session: onnxruntime.InferenceSession) -> None:
     outputs = [(value.name, value.type) for value in session.get_outputs()]
     if inputs != [(INPUT, "tensor(uint8)")] or outputs != [(name, "tensor(float)") for name in OUTPUTS]:
         raise ContractError(f"the exported model has inputs {inputs} and outputs {outputs}")
+
+
+def verify_int8_weights(content: bytes) -> None:
+    """Raise SaturationError unless int8 gives the same answers on every CPU, whatever the activations are.
+
+    x86 CPUs without VNNI multiply uint8 activations by int8 weights and add two products to a 16-bit sum that saturates
+    (``vpmaddubsw``). Weights from -64 to 64 give at most 2 * 255 * 64 = 32,640, below the limit of 32,767. ONNX Runtime
+    chooses which two products it adds, so this check limits every weight, not only the sums of neighbors.
+    """
+    for tensor in onnx.load_from_string(content).graph.initializer:
+        if tensor.data_type != onnx.TensorProto.INT8:
+            continue
+        weights = onnx.numpy_helper.to_array(tensor)
+        lowest, highest = int(weights.min()), int(weights.max())
+        if max(-lowest, highest) > INT8_WEIGHT_LIMIT:
+            raise SaturationError(
+                f"{tensor.name} has int8 weights from {lowest} to {highest}; beyond -{INT8_WEIGHT_LIMIT} to "
+                f"{INT8_WEIGHT_LIMIT}, x86 CPUs without VNNI saturate sums: quantize with reduce_range=True"
+            )
 
 
 def verify_metadata(session: onnxruntime.InferenceSession, expected: Mapping[str, str]) -> None:

@@ -1,5 +1,6 @@
 """The models that ship with the runtime: their folder, their manifest, their labels."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,14 @@ def read_manifest() -> dict[str, dict[str, Any]]:
     return models
 
 
-def format_manifest(models: dict[str, dict[str, Any]]) -> str:
-    """Return the content of a manifest that describes ``models``."""
-    return json.dumps({"models": models}, indent=2) + "\n"
+def format_manifest(manifest: dict[str, Any]) -> str:
+    """Return the content of a manifest file."""
+    return json.dumps(manifest, indent=2) + "\n"
+
+
+def file_entry(name: str, content: bytes) -> dict[str, Any]:
+    """Return the manifest's entry of a file: name, size and SHA-256."""
+    return {"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def labels_of(model: onnx.ModelProto) -> list[str]:

@@ -82,4 +82,4 @@ def packed_manifest() -> str:
     for entry in models.values():
         for file in entry["files"].values():
             file["name"] = f"{packed_name(file['name'])}/{model_zoo.MODEL}"
-    return format_manifest(models)
+    return format_manifest({"models": models})

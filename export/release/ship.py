@@ -1,6 +1,5 @@
 """Export the models that ship with the runtime, and the manifest that describes them."""
 
-import hashlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ from cifar10_zoo.config import RecipeName
 from cifar10_zoo.data.cifar10 import default_data_dir, is_present
 from cifar10_zoo.errors import DatasetError
 from cifar10_zoo.training.checkpoint import Checkpoint, read_newest
-from release.models import MANIFEST, MODELS, format_manifest
+from release.golden import GOLDEN, format_golden
+from release.models import MANIFEST, MODELS, file_entry, format_manifest
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ SHIPPED: Mapping[str, ShippedModel] = {
 
 @dataclass(frozen=True)
 class Options:
-    """Export every model that ships with cifar10-infer, verify it, and write the manifest beside the models."""
+    """Export and verify every model that ships with cifar10-infer, with golden.npz and the manifest beside them."""
 
     modern_dir: Path = Path("modern_train")
     """Folder of the checkpoints of the modern recipe."""
@@ -48,7 +48,7 @@ class Options:
     data_dir: Path = field(default_factory=default_data_dir)
     """Folder of cifar-10-batches-bin/. Never downloaded; $CIFAR10_DATA_DIR sets the default."""
     output_dir: Path = MODELS
-    """Folder of the models and of manifest.json."""
+    """Folder of the models, of golden.npz and of manifest.json."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ShippedFile:
 
 
 def ship(options: Options, models: Mapping[str, ShippedModel] = SHIPPED) -> None:
-    """Export ``models``, write their files and the manifest, and delete the files of models that no longer ship.
+    """Export ``models`` with golden.npz and the manifest, and delete the files of models that no longer ship.
 
     Raises:
         ZooError: A checkpoint or the data set is missing, or a model differs from PyTorch (VerificationError).
@@ -80,7 +80,7 @@ def ship(options: Options, models: Mapping[str, ShippedModel] = SHIPPED) -> None
 def export_models(
     models: Mapping[str, ShippedModel], checkpoints: Mapping[RecipeName, Checkpoint], images: Images, folder: Path
 ) -> None:
-    """Export ``models`` to ``folder``, with their manifest; delete all other models there.
+    """Export ``models`` to ``folder``, with golden.npz and their manifest; delete all other models there.
 
     Args:
         models: by name.
@@ -98,7 +98,9 @@ def export_models(
         exported = _export(name, model, checkpoint, images)
         entries[name] = _manifest_entry(model, checkpoint, exported)
         files += exported
-    _write(folder, files, format_manifest(entries))
+    golden = format_golden({file.name: file.model.content for file in files})
+    manifest = format_manifest({"models": entries, "golden": file_entry(GOLDEN, golden)})
+    _write(folder, files, golden, manifest)
 
 
 def _export(name: str, model: ShippedModel, checkpoint: Checkpoint, images: Images) -> list[ShippedFile]:
@@ -121,25 +123,19 @@ def _manifest_entry(model: ShippedModel, checkpoint: Checkpoint, files: Sequence
         "step": checkpoint.step,
         "precision": default.variant.precision,
         "views": 10 if default.variant.ten_crop else 1,
-        "files": {
-            file.variant.conv2_algorithm: {
-                "name": file.name,
-                "bytes": len(file.model.content),
-                "sha256": hashlib.sha256(file.model.content).hexdigest(),
-            }
-            for file in files
-        },
+        "files": {file.variant.conv2_algorithm: file_entry(file.name, file.model.content) for file in files},
         "test_accuracy": default.model.test_accuracy,
     }
 
 
-def _write(folder: Path, files: Iterable[ShippedFile], manifest: str) -> None:
-    """Write the models, then the manifest that names them, then delete all other models."""
+def _write(folder: Path, files: Iterable[ShippedFile], golden: bytes, manifest: str) -> None:
+    """Write the models and golden.npz, then the manifest that names them, then delete all other models."""
     folder.mkdir(parents=True, exist_ok=True)
     names = set()
     for file in files:
         atomic.write_file(folder / file.name, file.model.content)
         names.add(file.name)
+    atomic.write_file(folder / GOLDEN, golden)
     atomic.write_file(folder / MANIFEST, manifest.encode())
     for path in folder.glob("*.onnx"):
         if path.name not in names:
