@@ -35,7 +35,7 @@ Result = dict[str, Any]
 
 def versions(device: DeviceChoice) -> Result:
     """The machine, and what the doctor says."""
-    doctor = _command("-c", "from cifar10_runtime.cli.doctor import examine; examine()")
+    doctor = _command("-c", "from cifar10_runtime.cli.doctor.command import examine; examine()")
     return {"machine": this_machine(), "cuda": torch.version.cuda, "doctor": doctor.stdout.splitlines()}
 
 

@@ -30,6 +30,7 @@ PACKAGES = ("cifar10_runtime", "cifar10_zoo", "cifar10_export")
 """The documented packages, in the order of the menu."""
 COMMANDS = (
     "cifar10-infer",
+    "cifar10-infer doctor",
     "cifar10-infer-ray",
     "python -m cifar10_zoo.train",
     "python -m cifar10_zoo.evaluate",

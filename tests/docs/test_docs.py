@@ -40,6 +40,7 @@ OPTIONS = {
 }
 PARSERS = {
     "cifar10-infer": cifar10_runtime.cli.parser.parser,
+    "cifar10-infer doctor": cifar10_runtime.cli.parser.doctor_parser,
     "cifar10-infer-ray": cifar10_runtime.cluster.parser.parser,
 }
 
@@ -141,11 +142,12 @@ def test_every_function_that_architecture_md_names_exists() -> None:
 def test_every_command_is_accepted(line: str) -> None:
     """Its options exist, and their values are allowed."""
     words = shlex.split(line, comments=True)
-    if words[0] in PARSERS:
-        PARSERS[words[0]]().parse_args(words[1:])
-        return
-    start = next(start for start in OPTIONS if words[: len(start.split())] == start.split())
-    cli.parse(OPTIONS[start], words[len(start.split()) :])
+    start = max((start for start in (*PARSERS, *OPTIONS) if words[: len(start.split())] == start.split()), key=len)
+    arguments = words[len(start.split()) :]
+    if start in PARSERS:
+        PARSERS[start]().parse_args(arguments)
+    else:
+        cli.parse(OPTIONS[start], arguments)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/cifar10-infer.md", "docs/train.md", "docs/export.md"])

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from cifar10_runtime.cli.parser import parser
+from cifar10_runtime.cli.parser import doctor_parser, parser
 from cifar10_runtime.cli.signals import EXIT_SIGNAL, Stopped, on_signals, stop_at_once
 from cifar10_runtime.errors import InferenceError, UsageError
 from cifar10_runtime.options import InferOptions
@@ -46,10 +46,8 @@ def _open_standard_streams() -> None:
 
 
 def _run(args: Sequence[str]) -> int:
-    if list(args) == ["doctor"]:
-        from cifar10_runtime.cli.doctor import examine
-
-        return EXIT_OK if examine() else EXIT_FATAL
+    if args and args[0] == "doctor":
+        return _run_doctor(args[1:])
     options = parser().parse_args(args)
     if vars(options).pop("version"):
         from cifar10_runtime.version import version_of
@@ -60,6 +58,13 @@ def _run(args: Sequence[str]) -> int:
 
     failed = run(InferOptions(**vars(options) | {"paths": tuple(options.paths)}))
     return EXIT_SOME_FAILED if failed else EXIT_OK
+
+
+def _run_doctor(args: Sequence[str]) -> int:
+    options = doctor_parser().parse_args(args)
+    from cifar10_runtime.cli.doctor.command import examine
+
+    return EXIT_OK if examine(options.json) else EXIT_FATAL
 
 
 def status_of(run: Callable[[], int]) -> int:

@@ -15,7 +15,17 @@ square is resized with an antialiased bicubic filter. EXIF orientation and color
 the first frame is classified.
 If the folders of the images are named after classes, the accuracy is printed as well.
 
-cifar10-infer doctor checks the installation.
+cifar10-infer doctor checks the installation and recommends a model; cifar10-infer doctor --help says more.
+"""
+_DOCTOR = """\
+Check the installation. Compare the answers of each bundled model with stored ones, and measure its speed, on each
+device. The last lines name the model to use here, and say what to do about each problem. This takes about 15 seconds
+per device.
+
+To classify a folder that is called doctor, write ./doctor.
+"""
+_DOCTOR_EXIT_STATUS = """\
+exit status: 0 all is well, 1 something is not good, 2 wrong usage, 128 + N stopped by signal N.
 """
 EXIT_STATUS = """\
 exit status: 0 all images were classified, 3 some images could not be read (their rows have an error), 1 fatal error,
@@ -32,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UsageError: Always.
         """
-        raise UsageError(f"{message}; --help explains the options")
+        raise UsageError(f"{message}; {self.prog} --help explains the options")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,6 +79,19 @@ def parser() -> argparse.ArgumentParser:
         help="stop as soon as more than N images could not be read (default: never)",
     )
     _add_result_options(result)
+    return result
+
+
+def doctor_parser() -> argparse.ArgumentParser:
+    """Return the parser of cifar10-infer doctor."""
+    result = Parser(
+        "cifar10-infer doctor",
+        description=_DOCTOR,
+        epilog=_DOCTOR_EXIT_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    result.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     return result
 
 
