@@ -2,15 +2,17 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from cifar10_runtime.engine import devices
 from cifar10_runtime.engine.instructions import has_avx512, has_bf16
-from cifar10_runtime.engine.models import bundled
+from cifar10_runtime.engine.models import bundled, find_model
 from cifar10_runtime.engine.threads import usable_processors
 
 from cifar10_zoo.data import cifar10
@@ -99,6 +101,7 @@ def test_the_answers_do_not_depend_on_the_batch_size(site: str, model: str) -> N
     assert found["difference"] <= 1e-5
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/task")
 @pytest.mark.parametrize("count", range(1, usable_processors() + 1)[:4])
 def test_calls_compute_on_as_many_threads_as_the_classifier_has_and_on_any_cpu(site: str, count: int) -> None:
     found = run_scenario(site, "threads", count)
@@ -178,6 +181,17 @@ def test_a_device_of_another_package_is_one_line_that_says_what_to_install(photo
     )
 
 
+@pytest.mark.usefixtures("with_openvino")
+def test_a_model_with_an_operator_that_openvino_lacks_is_one_line(photo: Path, tmp_path: Path) -> None:
+    path, model = tmp_path / "hardmax.onnx", onnx.load(find_model("fp32", "direct")[0])
+    softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+    softmax.op_type = "Hardmax"
+    onnx.save(model, path)
+    result = infer(photo, "--device", "openvino", "--model", path)
+    assert_fails_cleanly(result, 1, f"--device openvino lacks operators of {path}: use --device cpu")
+    assert infer(photo, "--device", "cpu", "--model", path).returncode == 0
+
+
 @pytest.mark.skipif(OPENVINO in onnxruntime.get_available_providers(), reason="onnxruntime-openvino is installed")
 def test_openvino_without_its_package_is_one_line_that_says_what_to_install(photo: Path) -> None:
     assert_fails_cleanly(
@@ -225,6 +239,7 @@ def test_avx512_is_found_by_the_names_of_each_numpy(
     assert has_avx512() is avx512
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/cpuinfo")
 def test_avx512_is_found_where_linux_finds_it() -> None:
     flags = Path("/proc/cpuinfo").read_text().split()
     assert has_avx512() == ({"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"} <= set(flags))

@@ -165,7 +165,8 @@ def import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError:
         raise DeviceError(
-            "ONNX Runtime is not installed; pip install onnxruntime, or 'onnxruntime-gpu[cuda,cudnn]' for NVIDIA GPUs"
+            "ONNX Runtime is not installed: pip install 'cifar10-zoo[cpu]', 'cifar10-zoo[openvino]' for AVX-512, or "
+            "'cifar10-zoo[gpu]' for NVIDIA GPUs"
         ) from None
     return onnxruntime
 
@@ -186,6 +187,8 @@ def device_error(device: str, problem: str, model: Path) -> DeviceError:
     for pattern, advice in _CUDA_PROBLEMS if device.startswith("cuda") else ():
         if match := re.search(pattern, problem):
             return DeviceError(f"--device {device} {match.expand(advice)}")
+    if "CPU EP" in problem:  # some nodes would run on the CPU provider
+        return DeviceError(f"--device {device} lacks operators of {model}: use --device cpu")
     return DeviceError(f"--device {device} cannot run {model}: {first_line(problem)}")
 
 
