@@ -161,7 +161,7 @@ def test_throughput_on_cuda(
     if arithmetic == "float16":
         runs["ours"] = Classifier("fp16", device="cuda").probabilities
     else:
-        runs["ours"] = Classifier("fp32", device="cuda", tf32=tf32).probabilities
+        runs["ours"] = Classifier("fp32", device="cuda", fast_math=tf32).probabilities
         runs["default export"] = plain_session(default_export, "CUDAExecutionProvider", use_tf32=str(int(tf32)))
     compare(benchmark, {name: repeated(run, batch_size) for name, run in runs.items()}, max(IMAGES, batch_size))
     benchmark.extra_info |= {"batch": batch_size, "gpu": torch.cuda.get_device_name()}

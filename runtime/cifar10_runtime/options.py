@@ -10,8 +10,8 @@ class ClassifierOptions:
 
     model: str = "fp32"
     """Name of a bundled model, or path of an .onnx file."""
-    tf32: bool = False
-    """Allow TF32 in the matrix products of a CUDA GPU; cifar10-infer-ray has no option for it."""
+    fast_math: bool = False
+    """Allow faster, less exact arithmetic: TF32 on CUDA, bf16 on OpenVINO. cifar10-infer-ray has no option for it."""
     labels: Path | None = None
     """File of class names to use instead of those in the model's metadata."""
     device: str = "auto"

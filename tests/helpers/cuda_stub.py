@@ -179,7 +179,7 @@ def never_closed() -> dict[str, Any]:
     return {"right": right and all_right(globals()["kept"], random_batch(3, 0)), "counts": counts()}
 
 
-def open_model(model: str, device: str, tf32: str = "") -> dict[str, Any]:
+def open_model(model: str, device: str, fast_math: str = "") -> dict[str, Any]:
     """Open a model; return its device, batch size and provider options, or the error."""
     options: list[dict[str, str]] = []
     import onnxruntime
@@ -191,7 +191,7 @@ def open_model(model: str, device: str, tf32: str = "") -> dict[str, Any]:
 
     onnxruntime.InferenceSession = Recording
     try:
-        with Classifier(model, device=device, tf32=bool(tf32)) as classifier:
+        with Classifier(model, device=device, fast_math=bool(fast_math)) as classifier:
             return {"device": classifier.device, "batch_size": classifier.batch_size, "options": options[-1]}
     except DeviceError as error:
         return {"error": str(error)}

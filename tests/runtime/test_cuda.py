@@ -78,12 +78,13 @@ def test_little_memory_means_smaller_graphs(stub: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "tf32", "tensor_cores"), [("fp32", "", "0"), ("fp32", "1", "1"), ("fp16", "", "1"), ("views10", "", "0")]
+    ("model", "fast_math", "tensor_cores"),
+    [("fp32", "", "0"), ("fp32", "1", "1"), ("fp16", "", "1"), ("views10", "", "0")],
 )
-def test_float32_is_exact_unless_tf32_is_asked_for_and_float16_uses_tensor_cores(
-    stub: Path, model: str, tf32: str, tensor_cores: str
+def test_float32_is_exact_without_fast_math_and_float16_uses_tensor_cores(
+    stub: Path, model: str, fast_math: str, tensor_cores: str
 ) -> None:
-    assert run_scenario(stub, "open_model", model, "cuda", tf32)["options"]["use_tf32"] == tensor_cores
+    assert run_scenario(stub, "open_model", model, "cuda", fast_math)["options"]["use_tf32"] == tensor_cores
 
 
 @pytest.mark.parametrize("model", ["fp32", "fp16", "views10", "tutorial"])
@@ -119,8 +120,8 @@ def test_an_unusable_gpu_is_one_clear_line_and_auto_takes_the_cpu(
 @pytest.mark.parametrize(
     ("library", "message"),
     [
-        ("libcudnn.so.9", "needs cuDNN 9: pip install 'onnxruntime-gpu[cuda,cudnn]'"),
-        ("libcurand.so.10", "needs libcurand.so.10: pip install 'onnxruntime-gpu[cuda,cudnn]'"),
+        ("libcudnn.so.9", "needs cuDNN 9: pip install 'cifar10-zoo[gpu]'"),
+        ("libcurand.so.10", "needs libcurand.so.10: pip install 'cifar10-zoo[gpu]'"),
     ],
 )
 def test_a_missing_library_is_named_and_auto_takes_the_cpu(

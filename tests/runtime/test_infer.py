@@ -184,7 +184,9 @@ def test_damaged_files_are_errors_and_harmless_faults_are_not(model_file: Path, 
         pytest.param(["{empty}"], 2, "no images", id="folder without images"),
         pytest.param(["{photo}", "--batch-size", "0"], 2, "--batch-size", id="batch size 0"),
         pytest.param(["{photo}", "--top-k", "11"], 2, "--top-k", id="top-k above the number of classes"),
-        pytest.param(["{photo}", "--tf32"], 2, "TF32 is for CUDA GPUs", id="TF32 on a CPU"),
+        pytest.param(
+            ["{photo}", "--device", "cpu", "--fast-math"], 2, "--fast-math is for CUDA GPUs", id="fast math on the CPU"
+        ),
         pytest.param(["{photo}", "--output", "out.txt"], 2, "--output out.txt", id="unknown suffix"),
         pytest.param(
             ["{photo}", "--output", "nowhere/out.csv"], 2, "--output nowhere/out.csv", id="missing output folder"

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,7 +26,7 @@ from cifar10_runtime.results.writer import Writer, result_writer
 from typing_extensions import Buffer
 
 from tests.helpers.command_line import CIFAR10_INFER, assert_fails_cleanly, infer
-from tests.stress.interrupt_inference import end, interrupt_all, rows_of, start, write_images
+from tests.stress.interrupt_inference import end, interrupt_all, rows_of, start, wait_for_reader, write_images
 
 MODEL = ("--model", "int8")
 OK, FATAL, USAGE, SOME_FAILED = 0, 1, 2, 3
@@ -355,15 +354,6 @@ def test_an_interrupt_ends_the_command_in_the_middle_of_a_large_batch(good: list
     process.send_signal(signal.SIGINT)
     assert end(process)[0] == 128 + signal.SIGINT
     assert time.monotonic() - begin < 2
-
-
-def wait_for_reader(pipe: Path, process: subprocess.Popen[bytes]) -> None:
-    """Return as soon as ``process`` has opened ``pipe``."""
-    opened = threading.Thread(target=lambda: open(pipe, "wb").close(), daemon=True)  # blocks until there is a reader
-    opened.start()
-    while opened.is_alive():
-        assert process.poll() is None, "the process ended early"
-        opened.join(0.05)
 
 
 def test_strict_and_max_failures_limit_the_failures(images: Path, output: Path, uninterrupted: bytes) -> None:

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -82,6 +83,15 @@ def start(
     assert process.stderr is not None
     assert process.stderr.readline() == b"started\n"
     return process
+
+
+def wait_for_reader(pipe: Path, process: subprocess.Popen[bytes]) -> None:
+    """Return as soon as ``process`` has opened ``pipe``."""
+    opened = threading.Thread(target=lambda: open(pipe, "wb").close(), daemon=True)  # blocks until there is a reader
+    opened.start()
+    while opened.is_alive():
+        assert process.poll() is None, "the process ended early"
+        opened.join(0.05)
 
 
 def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:

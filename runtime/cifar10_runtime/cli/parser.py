@@ -58,9 +58,9 @@ def parser() -> argparse.ArgumentParser:
     _add_path_options(result)
     model = add_model_options(result)
     model.add_argument(
-        "--tf32",
+        "--fast-math",
         action="store_true",
-        help="on a CUDA GPU, round matrix products to TF32: faster, but less exact than on a CPU",
+        help="compute float32 models in TF32 on a CUDA GPU, in bf16 on OpenVINO: faster, but less exact",
     )
     model.add_argument(
         "--batch-size",
@@ -115,8 +115,8 @@ def add_model_options(result: argparse.ArgumentParser) -> argparse._ArgumentGrou
         "--device",
         default=ClassifierOptions.device,
         metavar="DEVICE",
-        help="cpu, cuda, cuda:N, openvino or auto; auto is CUDA if it works, else the CPU; no other value falls back "
-        "to the CPU (default: %(default)s)",
+        help="cpu, cuda, cuda:N, openvino or auto; auto is CUDA if it works, else OpenVINO if it is installed and the "
+        "processor has AVX-512, else cpu; no other value falls back to the CPU (default: %(default)s)",
     )
     return group
 

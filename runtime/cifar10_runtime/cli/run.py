@@ -132,7 +132,7 @@ def _open_writer(options: InferOptions, classifier: Classifier) -> Writer:
         model_sha256=classifier.model_sha256,
         labels=classifier.labels,
         device=classifier.device,
-        tf32=options.tf32,
+        fast_math=options.fast_math,
         batch_size=options.batch_size or classifier.batch_size,
         background=options.background,
         max_pixels=options.max_pixels,

@@ -33,9 +33,10 @@ class Classifier:
     Args:
         model: Name of a bundled model, or path of an .onnx file: input ``images`` uint8 [N, SIZE, SIZE, 3] RGB, output
             ``probabilities`` float32 [N, classes], metadata ``labels`` (a JSON list).
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``openvino``. ``auto`` means CUDA if it works, else the CPU;
-            any other device that does not work is an error.
-        tf32: On a CUDA GPU, allow TF32 in GEMMs: faster, but less exact than a CPU.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``openvino``. ``auto`` means CUDA if it works, else OpenVINO
+            if it is installed and the processor has AVX-512, else the CPU; any other device that does not work is an
+            error.
+        fast_math: Compute float32 models in TF32 on a CUDA GPU, in bf16 on OpenVINO: faster, but less exact.
         labels: Names of the classes to use instead of those in the metadata.
         background: Opaque color behind transparent pixels, in Pillow's notation: ``white``, ``#rrggbb``.
         max_pixels: Width times height of the largest image to decode; a larger one is an error. Above 178,956,970
@@ -44,7 +45,7 @@ class Classifier:
             use; choose fewer if other processes use these CPUs.
 
     Raises:
-        UsageError: The device or color is unknown, the device has no TF32, or a number is below 1.
+        UsageError: The device or color is unknown, the device has no faster arithmetic, or a number is below 1.
         DeviceError: ONNX Runtime is not installed, or the device cannot be used.
         ModelError: The model is missing, damaged or does not follow the contract.
     """
@@ -60,7 +61,7 @@ class Classifier:
     model_sha256: str
     """SHA-256 of the model file, 64 hexadecimal digits."""
     device: str
-    """The device that the model runs on: ``cpu``, ``cuda``, ``cuda:1``, ..."""
+    """The device that the model runs on: ``cpu``, ``openvino``, ``cuda``, ``cuda:1``, ..."""
     batch_size = 32
     """Default number of images per batch; a batch fits the caches of a CPU."""
     threads: int
@@ -70,7 +71,7 @@ class Classifier:
         self,
         model: str | Path = ClassifierOptions.model,
         device: str = ClassifierOptions.device,
-        tf32: bool = ClassifierOptions.tf32,
+        fast_math: bool = ClassifierOptions.fast_math,
         labels: Sequence[str] | None = None,
         background: str = ClassifierOptions.background,
         max_pixels: int = ClassifierOptions.max_pixels,
@@ -80,12 +81,12 @@ class Classifier:
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be 1 or more, not {threads}")
         self._background, self._max_pixels = background, max_pixels
-        opened = open_model(model, device, tf32, labels)
+        self.threads = threads or usable_processors()
+        opened = open_model(model, device, fast_math, labels, self.threads)
         self._session, self._contract, self.device = opened.session, opened.contract, opened.device
         self.labels, self.input_size = self._contract.labels, self._contract.input_size
         self.metadata = self._session.signature.metadata
         self.model_path, self.model_sha256 = opened.path, opened.sha256
-        self.threads = threads or usable_processors()
         self._pool = ClosablePool(self.threads)
 
     def __enter__(self) -> "Classifier":
@@ -114,7 +115,7 @@ class Classifier:
         size = min(self.batch_size, -(-len(batch) // self.threads))
         if len(batch) <= max(1, size) or not self._session.parallel_calls:
             self._pool.require_open()
-            return self._run(batch)
+            return self._run(batch) if len(batch) else self._no_probabilities()
         parts = [batch[start : start + size] for start in range(0, len(batch), size)]
         return np.concatenate(list(self._pool.map(self._run, parts, ahead=len(parts))))
 
@@ -206,6 +207,10 @@ class Classifier:
             return predictions
         ranked = predictions()  # the session has already computed: this thread also ranks
         return lambda: ranked
+
+    def _no_probabilities(self) -> NDArray[np.float32]:
+        """Return the answer to an empty batch, which OpenVINO refuses."""
+        return np.empty((0, len(self.labels)), np.float32)
 
     def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self._submit(batch)()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cifar10_runtime.engine.instructions import has_avx512, has_bf16
 from cifar10_runtime.engine.models import is_half
 from cifar10_runtime.errors import DeviceError, InferenceError, ModelError, UsageError
 
@@ -25,35 +27,22 @@ class Provider:
 
     name: str
     """ONNX Runtime's name of the provider."""
+    package: str
+    """The package of ONNX Runtime that has the provider; these packages overwrite each other."""
+    extra: str
+    """The extra of cifar10-zoo that installs the package."""
     conv2_algorithm: str
     """The conv2 algorithm that is faster on the device: ``winograd`` or ``direct``; bundled models may have both."""
-    options: dict[str, str] = field(default_factory=dict)
-    """The provider's options."""
-    install: str = "pip install onnxruntime"
-    """The command that installs the provider."""
-    tf32_option: str = ""
-    """The provider's option that allows tensor cores, "0" or "1"; empty if the provider has none."""
 
 
 PROVIDERS: dict[str, Provider] = {
-    "cuda": Provider(
-        name="CUDAExecutionProvider",
-        conv2_algorithm="direct",
-        options={"enable_cuda_graph": "1"},
-        install="pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]'",
-        tf32_option="use_tf32",
-    ),
-    "openvino": Provider(
-        name="OpenVINOExecutionProvider",
-        conv2_algorithm="direct",
-        options={"device_type": "CPU", "precision": "FP32", "num_of_threads": "1"},
-        install="pip uninstall onnxruntime, then pip install onnxruntime-openvino",
-    ),
-    "cpu": Provider(name="CPUExecutionProvider", conv2_algorithm="winograd"),
+    "cuda": Provider("CUDAExecutionProvider", "onnxruntime-gpu", "gpu", "direct"),
+    "openvino": Provider("OpenVINOExecutionProvider", "onnxruntime-openvino", "openvino", "winograd"),
+    "cpu": Provider("CPUExecutionProvider", "onnxruntime", "cpu", "winograd"),
 }
-"""The execution provider of each device."""
+"""The execution provider of each device, in the order in which ``auto`` tries them."""
 CHOICES = ("auto", "cpu", "cuda", "cuda:N", "openvino")
-"""The values of ``--device``; ``auto`` means CUDA if it works, else the CPU; N is the number of a GPU."""
+"""The values of ``--device``; ``auto`` means the fastest device that works; N is the number of a GPU."""
 
 
 _CUDA_PROBLEMS = (
@@ -62,8 +51,8 @@ _CUDA_PROBLEMS = (
     (r"CUDA failure 35|libcuda\.so|nvcuda\.dll", "needs an NVIDIA driver, or a newer one: see nvidia-smi"),
     (r"no kernel image", "cannot be used: this onnxruntime-gpu has no machine code for this GPU; use --device cpu"),
     (r"(?i)out of memory|allocate memory|ALLOC_FAILED", "has too little free memory: see nvidia-smi"),
-    (r"(?i)cudnn\S* is unavailable|libcudnn\S*", "needs cuDNN 9: pip install 'onnxruntime-gpu[cuda,cudnn]'"),
-    (r"(lib\w+\.so[.\d]*): (?:cannot open|undefined)", r"needs \1: pip install 'onnxruntime-gpu[cuda,cudnn]'"),
+    (r"(?i)cudnn\S* is unavailable|libcudnn\S*", "needs cuDNN 9: pip install 'cifar10-zoo[gpu]'"),
+    (r"(lib\w+\.so[.\d]*): (?:cannot open|undefined)", r"needs \1: pip install 'cifar10-zoo[gpu]'"),
     (r"CPU EP|graph capture", "lacks operators of this model: use --model fp32 or fp16, or --device cpu"),
 )
 """Patterns in the messages of ONNX Runtime, CUDA and the dynamic linker, and what they mean to a user."""
@@ -72,6 +61,18 @@ _CUDA_PROBLEMS = (
 def provider_of(device: str) -> Provider:
     """Return the provider of a device, which may have a number: ``cuda:1``."""
     return PROVIDERS[device.partition(":")[0]]
+
+
+def available() -> list[str]:
+    """Return the devices that the installed ONNX Runtime has providers for, in the order of ``PROVIDERS``.
+
+    A device of the list may still not work: an ``onnxruntime-gpu`` without a GPU lists ``cuda``.
+
+    Raises:
+        DeviceError: ONNX Runtime is not installed.
+    """
+    providers = import_onnxruntime().get_available_providers()
+    return [device for device, provider in PROVIDERS.items() if provider.name in providers]
 
 
 def candidates(device: str) -> list[str]:
@@ -84,32 +85,47 @@ def candidates(device: str) -> list[str]:
     name, colon, number = str(device).partition(":")
     if name not in ("auto", *PROVIDERS) or (colon and (name != "cuda" or not (number.isascii() and number.isdigit()))):
         raise UsageError(f"device {device}: choose one of {', '.join(CHOICES)}")
-    available = import_onnxruntime().get_available_providers()
+    devices = available()
     if name == "auto":
-        return ["cuda", "cpu"] if PROVIDERS["cuda"].name in available else ["cpu"]
-    if PROVIDERS[name].name not in available:
+        return fastest_first(devices)
+    if name not in devices:
         provider = PROVIDERS[name]
-        raise DeviceError(f"--device {device}: this ONNX Runtime has no {provider.name}: {provider.install}")
+        others = " ".join(other.package for other in PROVIDERS.values() if other is not provider)
+        raise DeviceError(
+            f"--device {device}: this ONNX Runtime has no {provider.name}: pip uninstall {others}, "
+            f"then pip install 'cifar10-zoo[{provider.extra}]'"
+        )
     return [device]
 
 
-def open_on_device(model: Path, content: bytes, device: str, tf32: bool) -> onnxruntime.InferenceSession:
+def fastest_first(devices: list[str]) -> list[str]:
+    """Return the devices that ``auto`` tries, in order: CUDA, OpenVINO if the processor has AVX-512, then the CPU.
+
+    OpenVINO has the faster kernels for AVX-512, and ONNX Runtime's own CPU provider those for AVX2: docs/benchmarks.md.
+    """
+    return [device for device in devices if device != "openvino" or has_avx512()]
+
+
+def open_on_device(
+    model: Path, content: bytes, device: str, fast_math: bool, threads: int
+) -> onnxruntime.InferenceSession:
     """Return an ONNX Runtime session that runs all of a model on ``device``.
 
     Args:
         model: The model file, for messages.
         content: The content of the file.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``openvino``.
-        tf32: Allow TF32 in float32 GEMMs; only for CUDA GPUs.
+        fast_math: Allow faster, less exact arithmetic: TF32 on CUDA, bf16 on OpenVINO.
+        threads: Calls that compute at the same time on OpenVINO; each uses one CPU.
 
     Raises:
-        UsageError: The device has no TF32.
+        UsageError: The device has no faster, less exact arithmetic.
         DeviceError: The device cannot be used, or lacks an operator of the model.
         ModelError: ONNX Runtime cannot run the file.
     """
     ort, provider = import_onnxruntime(), provider_of(device)
-    if tf32 and not provider.tf32_option:
-        raise UsageError(f"TF32 is for CUDA GPUs, not for the device {device}")
+    if fast_math:
+        _check_fast_math(device)
     options = ort.SessionOptions()
     options.log_severity_level = 4  # no messages on stderr, because errors come as exceptions
     ort.set_default_logger_severity(4)  # for messages outside a session, for example about missing memory
@@ -121,13 +137,11 @@ def open_on_device(model: Path, content: bytes, device: str, tf32: bool) -> onnx
         options.enable_mem_pattern = False
     if device != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    provider_options = _provider_options(device, fast_math, is_half(content), threads)
     try:
         # enable_fallback=0: otherwise ONNX Runtime continues on the CPU and prints a banner on stdout.
         session: onnxruntime.InferenceSession = ort.InferenceSession(
-            content,
-            options,
-            providers=[(provider.name, _provider_options(device, tf32 or is_half(content)))],
-            enable_fallback=0,
+            content, options, providers=[(provider.name, provider_options)], enable_fallback=0
         )
     except Exception as error:  # ONNX Runtime's exceptions have no common base class
         if device.startswith("cuda"):
@@ -151,7 +165,8 @@ def import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError:
         raise DeviceError(
-            "ONNX Runtime is not installed; pip install onnxruntime, or 'onnxruntime-gpu[cuda,cudnn]' for NVIDIA GPUs"
+            "ONNX Runtime is not installed: pip install 'cifar10-zoo[cpu]', 'cifar10-zoo[openvino]' for AVX-512, or "
+            "'cifar10-zoo[gpu]' for NVIDIA GPUs"
         ) from None
     return onnxruntime
 
@@ -172,6 +187,8 @@ def device_error(device: str, problem: str, model: Path) -> DeviceError:
     for pattern, advice in _CUDA_PROBLEMS if device.startswith("cuda") else ():
         if match := re.search(pattern, problem):
             return DeviceError(f"--device {device} {match.expand(advice)}")
+    if "CPU EP" in problem:  # some nodes would run on the CPU provider
+        return DeviceError(f"--device {device} lacks operators of {model}: use --device cpu")
     return DeviceError(f"--device {device} cannot run {model}: {first_line(problem)}")
 
 
@@ -180,11 +197,33 @@ def first_line(error: object) -> str:
     return str(error).strip().split("\n", maxsplit=1)[0]
 
 
-def _provider_options(device: str, tensor_cores: bool) -> dict[str, str]:
-    """Return the provider's options; without tensor cores, float32 is as exact as on a CPU."""
-    provider, gpu = provider_of(device), device.partition(":")[2]
-    tf32_options = {provider.tf32_option: str(int(tensor_cores))} if provider.tf32_option else {}
-    return provider.options | tf32_options | ({"device_id": gpu} if gpu else {})
+def _check_fast_math(device: str) -> None:
+    """Check that ``device`` has faster, less exact arithmetic.
+
+    Raises:
+        UsageError: It has none.
+    """
+    if device == "cpu":
+        raise UsageError("--fast-math is for CUDA GPUs (TF32) and OpenVINO (bf16), not for the device cpu")
+    if device == "openvino" and not has_bf16():  # OpenVINO would emulate bf16 (AVX-512), or ignore the option (AVX2)
+        raise UsageError("--fast-math on OpenVINO needs bf16 instructions, which this processor does not have")
+
+
+def _provider_options(device: str, fast_math: bool, half: bool, threads: int) -> dict[str, str]:
+    """Return the provider's options: float32 is as exact as on a CPU unless ``fast_math`` is true."""
+    name, _, gpu = device.partition(":")
+    if name == "cuda":
+        tensor_cores = fast_math or half  # float16 has no other fast arithmetic
+        return {"enable_cuda_graph": "1", "use_tf32": str(int(tensor_cores))} | ({"device_id": gpu} if gpu else {})
+    if name == "openvino":
+        config = {
+            "INFERENCE_PRECISION_HINT": "bf16" if fast_math else "f32",
+            "NUM_STREAMS": str(threads),  # a stream is a thread, and computes one call at a time
+            "INFERENCE_NUM_THREADS": str(threads),
+            "ENABLE_CPU_PINNING": "NO",  # several processes would take the same CPUs
+        }
+        return {"device_type": "CPU", "load_config": json.dumps({"CPU": config})}
+    return {}
 
 
 @cache  # the libraries stay loaded, and redirecting stdout again could swallow results of another thread

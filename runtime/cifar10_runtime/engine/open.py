@@ -17,7 +17,9 @@ def open_classifier(options: ClassifierOptions) -> Classifier:
     """
     labels = read_labels(options.labels) if options.labels else None
     probe_in_subprocess(options.model, options.device, options.labels)
-    classifier = Classifier(options.model, options.device, options.tf32, labels, options.background, options.max_pixels)
+    classifier = Classifier(
+        options.model, options.device, options.fast_math, labels, options.background, options.max_pixels
+    )
     if not 1 <= options.top_k <= len(classifier.labels):
         raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")
     return classifier

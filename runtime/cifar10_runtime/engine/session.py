@@ -1,8 +1,9 @@
-"""Open a model on the first device that works, and run it on the calling thread (CPU, OpenVINO)."""
+"""Open a model on the first device that works, and run it, one call per CPU at a time (CPU, OpenVINO)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 class Session:
     """A model on a CPU or OpenVINO; any number of threads may call ``submit`` at once.
 
-    Each call runs on the calling thread only. One call per CPU at the same time is faster than one call on all CPUs;
-    the calls share the weights, and no idle thread spins.
+    Each call computes on one thread only: on the calling thread, or on a thread of OpenVINO. One call per CPU at the
+    same time is faster than one call on all CPUs; the calls share the weights, and no idle thread spins.
     """
 
     parallel_calls = True
@@ -59,7 +60,10 @@ class Session:
         return lambda: probabilities
 
     def cancel(self) -> None:
-        """Cancel the running calls and all later calls; they raise ``InferenceError``."""
+        """Cancel the running calls and all later calls; they raise ``InferenceError``.
+
+        OpenVINO completes the running calls first, and a large batch can take a minute there.
+        """
         self._options.terminate = True
 
     def close(self) -> None:
@@ -81,33 +85,35 @@ class OpenModel:
     session: Session | CudaSession
 
 
-def open_model(model: str | Path, device: str, tf32: bool, labels: Sequence[str] | None) -> OpenModel:
-    """Open a bundled model or a model file on ``device``; ``auto`` tries CUDA, then the CPU.
+def open_model(
+    model: str | Path, device: str, fast_math: bool, labels: Sequence[str] | None, threads: int
+) -> OpenModel:
+    """Open a bundled model or a model file on ``device``; ``auto`` takes the fastest device that works.
 
     Args:
         model: Name of a bundled model, or path of an .onnx file.
         device: A value of ``--device``.
-        tf32: Allow TF32 in float32 GEMMs; only for CUDA GPUs.
+        fast_math: Allow faster, less exact arithmetic: TF32 on CUDA, bf16 on OpenVINO.
         labels: Names of the classes to use instead of those in the metadata, or None.
+        threads: Calls that compute at the same time on OpenVINO; each uses one CPU.
 
     Raises:
-        UsageError: No device has this name, the device has no TF32, or the labels do not fit the model.
+        UsageError: No device has this name, the device has no faster arithmetic, or the labels do not fit the model.
         DeviceError: ONNX Runtime is not installed, or the device cannot run the model.
         ModelError: The model is missing, damaged or does not follow the contract.
     """
-    devices = candidates(device)
-    for candidate in devices[:-1]:
-        try:
-            return _open_on(candidate, model, tf32, labels)
-        except DeviceError:
-            pass
-    return _open_on(devices[-1], model, tf32, labels)
+    open_on = partial(_open_on, model=model, fast_math=fast_math, labels=labels, threads=threads)
+    *preferred, last = candidates(device)
+    for candidate in preferred:
+        with suppress(DeviceError):
+            return open_on(candidate)
+    return open_on(last)
 
 
-def _open_on(device: str, model: str | Path, tf32: bool, labels: Sequence[str] | None) -> OpenModel:
+def _open_on(device: str, model: str | Path, fast_math: bool, labels: Sequence[str] | None, threads: int) -> OpenModel:
     path, expected_sha256 = find_model(model, provider_of(device).conv2_algorithm)
     content, sha256 = read_model(path, expected_sha256)
-    open_onnx = partial(open_on_device, path, content, device, tf32)
+    open_onnx = partial(open_on_device, path, content, device, fast_math, threads)
     if device.startswith("cuda"):
         session: Session | CudaSession = CudaSession(path, open_onnx, gpu=int(device.partition(":")[2] or 0))
     else:

@@ -26,7 +26,7 @@ class RowSettings:
     model_sha256: str
     labels: tuple[str, ...]
     device: str
-    tf32: bool
+    fast_math: bool
     batch_size: int
     """Images that are classified together."""
     background: str
