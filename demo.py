@@ -5,9 +5,11 @@ python demo.py DIRECTORY
 
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 STEPS = 400
@@ -19,7 +21,7 @@ def main(directory: Path) -> int:
     model, predictions = directory / "synthetic.onnx", directory / "predictions.csv"
     python = [sys.executable, "-m"]
     to_onnx = os.path.relpath(Path(__file__).parent / "export" / "to_onnx.py")
-    infer = Path(sys.executable).with_name("cifar10-infer")
+    infer = shutil.which("cifar10-infer", path=sysconfig.get_path("scripts")) or "cifar10-infer"
 
     try:
         run(*python, "cifar10_zoo.synthetic", "--data-dir", data)

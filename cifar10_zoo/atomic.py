@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cifar10_runtime.atomic import sync
+from cifar10_runtime.atomic import replace, sync
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def new_directory(target: Path) -> Iterator[Path]:
         yield temporary
         for path in temporary.iterdir():
             sync(path)
-        temporary.rename(target)
+        replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     sync(target.parent)

@@ -1,5 +1,6 @@
 """Shared by all training and export commands: options from a dataclass, exit status, errors as one line."""
 
+import io
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +45,8 @@ def run(
         options_type: A dataclass with one field per option.
         default_for: Returns the defaults for the words of a command line; without it, the class has the defaults.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: on Windows, a pipe does not take all letters
     sys.exit(_exit_status(lambda: command(parse(options_type, sys.argv[1:], default_for))))
 
 

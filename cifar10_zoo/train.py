@@ -8,7 +8,6 @@ Sources: ``cifar10_train.py``, ``cifar10_multi_gpu_train.py``.
 
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -32,7 +31,7 @@ from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.cuda_graph import GraphedStep
 from cifar10_zoo.training.device import DeviceChoice, choose_device
 from cifar10_zoo.training.distributed import Ranks, connect_ranks, started_ranks
-from cifar10_zoo.training.run_control import StopRequest, run_lock, stop_on_signals
+from cifar10_zoo.training.run_control import StopRequest, run_lock, signal_name, stop_on_signals
 from cifar10_zoo.training.schedule import last_step
 from cifar10_zoo.training.state import TrainingState
 
@@ -40,6 +39,9 @@ STOP_CHECK_STEPS = 10
 """Number of steps between two checks whether a rank got a stop signal: each check is a collective operation.
 
 torchrun kills a rank 30 seconds after a stop signal, so the checks must be frequent."""
+
+_COMPILERS = {"darwin": "clang++", "win32": "cl"}
+"""The C++ compilers that torch.compile calls without CXX, by system; g++ on others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +67,16 @@ class Options(LoggerOptions, DataOptions):
         if (ranks := self.hyperparameters.num_gpus) not in (1, started_ranks()):
             command = f"torchrun --nproc-per-node={ranks} -m cifar10_zoo.train"
             raise OptionError(f"--num-gpus {ranks}: start {ranks} processes with {command}")
-        if self.compile and not shutil.which(os.environ.get("CXX", "g++")):
-            raise OptionError("--compile needs a C++ compiler: install g++, or name one in CXX")
+        compiler = _COMPILERS.get(sys.platform, "g++")
+        if self.compile and not shutil.which(os.environ.get("CXX", compiler)):
+            raise OptionError(f"--compile needs a C++ compiler: install {compiler}, or name one in CXX")
 
 
 def train(options: Options) -> TrainingState:
     """Train until the last step, saving checkpoints, and return the final state.
 
-    SIGINT, SIGTERM, SIGHUP or a closed console stop training after the current step, and that step is saved. With
-    several ranks, only rank 0 prints and writes.
+    SIGINT, SIGTERM, SIGHUP, SIGBREAK or a closed console stop training after the current step, and that step is saved.
+    With several ranks, only rank 0 prints and writes.
 
     Raises:
         ZooError: The data set or a checkpoint cannot be used, the loss is not finite, or a rank is gone.
@@ -96,7 +99,7 @@ def train(options: Options) -> TrainingState:
     if ranks.is_main:
         print(f"step {state.step}: {checkpoint.latest(options.train_dir)}", file=sys.stderr)
         if stop_signal:
-            print(f"stopped by {signal.Signals(stop_signal).name}; the same command continues the run", file=sys.stderr)
+            print(f"stopped by {signal_name(stop_signal)}; the same command continues the run", file=sys.stderr)
     if stop_signal:
         raise Stopped(stop_signal)
     return state

@@ -1,7 +1,9 @@
 """Options and data that several test modules share."""
 
+import importlib.util
 import os
 import signal
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -26,8 +28,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", type=Path, default=GOLDEN, help="folder of seedN folders with golden numbers")
 
 
+collect_ignore = [] if importlib.util.find_spec("ray") else ["runtime/test_ray.py"]
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test marked ``gpu(package)`` unless the package can use a CUDA GPU."""
+    """Skip a test whose marks name a system or a GPU that this machine lacks."""
+    if item.get_closest_marker("linux") and sys.platform != "linux":
+        pytest.skip("needs file names or interfaces that only Linux has")
+    if item.get_closest_marker("posix") and os.name == "nt":
+        pytest.skip("needs links, pipes, signals or file names that Windows lacks")
     mark = item.get_closest_marker("gpu")
     if mark and not can_use_gpu(mark.args[0]):
         pytest.skip(f"needs a CUDA GPU that {mark.args[0]} can use")

@@ -1,7 +1,6 @@
 """Download an archive of known size and checksum and unpack it, completely or not at all."""
 
 import hashlib
-import os
 import shutil
 import sys
 import tarfile
@@ -13,6 +12,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 
+from cifar10_runtime.atomic import replace
 from tqdm import tqdm
 
 from cifar10_zoo import atomic
@@ -76,7 +76,7 @@ def _download(archive: Archive, path: Path, url: str) -> None:
     if difference := _difference(archive, part):
         part.unlink()
         raise DatasetError(f"{url} is not the official archive: {difference}. Name another --data-url")
-    os.replace(part, path)
+    replace(part, path)
 
 
 def _receive(archive: Archive, part: Path, url: str, have: int) -> None:

@@ -1,7 +1,6 @@
 """What happens at each step of a run besides training: console output, TensorBoard, losses.csv and checkpoints."""
 
 import math
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from cifar10_zoo.tracking import history, plots
 from cifar10_zoo.tracking.console import Lap, Progress
 from cifar10_zoo.tracking.tensorboard import Summaries
 from cifar10_zoo.training import checkpoint
-from cifar10_zoo.training.run_control import StopRequest
+from cifar10_zoo.training.run_control import SIGPIPE, StopRequest
 from cifar10_zoo.training.schedule import learning_rate
 from cifar10_zoo.training.state import TrainingState
 
@@ -116,13 +115,13 @@ class RunLogger:
         try:
             self._progress.report(step, loss, self._state.step)
         except OSError:
-            self._stop.request(signal.SIGPIPE)
+            self._stop.request(SIGPIPE)
 
     def _advance(self) -> None:
         try:
             self._progress.advance()
         except OSError:
-            self._stop.request(signal.SIGPIPE)
+            self._stop.request(SIGPIPE)
 
     def _save(self) -> None:
         total = sum(tensor.sum() for tensor in self._state.model.state_dict().values())

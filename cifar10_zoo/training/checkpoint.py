@@ -17,6 +17,7 @@ import json
 import re
 import sys
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -132,7 +133,8 @@ def prune(directory: Path, keep_steps: Collection[int | None] = ()) -> None:
     """Delete the checkpoints in ``directory``, except the ``KEPT`` newest and those whose step is in ``keep_steps``."""
     for path in find(directory)[:-KEPT]:
         if _step(path) not in keep_steps:
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):  # on Windows, another program reads the file: the next call deletes it
+                path.unlink(missing_ok=True)
 
 
 def find(directory: Path) -> list[Path]:
@@ -199,7 +201,9 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         open(path, "rb").close()  # safetensors reports every file that it cannot open as missing
         with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            # Copies: Windows neither replaces nor removes a file while its content is mapped into memory.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
     except safetensors.SafetensorError as error:

@@ -10,6 +10,11 @@ from filelock import FileLock, Timeout
 
 from cifar10_zoo.errors import OptionError, TrainingError
 
+SIGPIPE = 13
+"""Stands for a closed console. It is the number of the signal on POSIX; Windows has no such signal."""
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+"""Windows has no SIGHUP (the terminal is closed), and only Windows has SIGBREAK (Ctrl+Break)."""
+
 
 @contextmanager
 def run_lock(train_dir: Path) -> Iterator[None]:
@@ -33,6 +38,11 @@ def run_lock(train_dir: Path) -> Iterator[None]:
         lock.release()
 
 
+def signal_name(number: int) -> str:
+    """Return the name of a signal that asked for a stop."""
+    return "SIGPIPE" if number == SIGPIPE else signal.Signals(number).name
+
+
 class StopRequest:
     """A request to stop training after the current step."""
 
@@ -47,7 +57,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals(second_kills: bool) -> Iterator[StopRequest]:
-    """During the block, turn SIGINT, SIGTERM and SIGHUP into a stop request; an ignored signal stays ignored.
+    """During the block, turn SIGINT, SIGTERM, SIGHUP and SIGBREAK into a stop request; an ignored signal stays ignored.
 
     Args:
         second_kills: Whether a second signal ends the process as usual. With several ranks it must not, because each
@@ -57,7 +67,7 @@ def stop_on_signals(second_kills: bool) -> Iterator[StopRequest]:
         The stop request.
     """
     stop = StopRequest()
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [signal.Signals[name] for name in _SIGNALS if hasattr(signal, name)]
     previous = {number: signal.getsignal(number) for number in numbers}
     handled = [number for number in numbers if previous[number] != signal.SIG_IGN]  # nohup ignores SIGHUP
 

@@ -1,7 +1,11 @@
 """Write files that appear complete or not at all, even if the program or the machine stops."""
 
 import os
+import time
 from pathlib import Path
+
+_WAITS = (0.01, 0.1, 0.3, 1.0)
+"""Seconds between the attempts of ``replace``."""
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -18,7 +22,7 @@ def write_file(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace(temporary, path)
     except OSError as error:  # it names no path for a full disk, else the temporary one
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
@@ -26,9 +30,39 @@ def write_file(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
+def replace(source: Path, target: Path) -> None:
+    """Rename ``source`` to ``target``; an existing file is replaced in one step.
+
+    Windows refuses this while another program has one of the two files open. Virus scanners open each new file for a
+    moment, so the function tries again for 1.4 seconds.
+
+    Raises:
+        OSError: ``source`` cannot be renamed.
+    """
+    for seconds in _WAITS:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError as error:
+            if not getattr(error, "winerror", None):  # on other systems, waiting does not help
+                raise
+        time.sleep(seconds)
+    os.replace(source, target)
+
+
 def sync(path: Path) -> None:
-    """Flush the content of a file, or the names in a directory, to the disk, so that it survives a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Flush the content of a file, or the names in a directory, to the disk, so that it survives a power cut.
+
+    Windows flushes only files that are open for writing. It opens no directories, and neither does POSIX without the
+    permission to list them: their names are flushed later.
+    """
+    is_directory = path.is_dir()
+    try:
+        descriptor = os.open(path, os.O_RDONLY if is_directory else os.O_RDWR)
+    except PermissionError:
+        if is_directory:
+            return
+        raise
     try:
         os.fsync(descriptor)
     finally:

@@ -1,12 +1,17 @@
 """Run the commands in a subprocess, as a user does."""
 
 import ctypes
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CIFAR10_INFER = Path(sys.executable).with_name("cifar10-infer")
+CIFAR10_INFER = Path(shutil.which("cifar10-infer", path=sysconfig.get_path("scripts")) or "cifar10-infer")
+WINDOWS_LIKE = Path(__file__).with_name("windows_like.py")
 
 
 def run(*words: object, cwd: Path | None = None, obeys_modes: bool = False) -> subprocess.CompletedProcess[str]:
@@ -17,11 +22,17 @@ def run(*words: object, cwd: Path | None = None, obeys_modes: bool = False) -> s
         cwd: The working directory.
         obeys_modes: Whether the command may write only where the modes of files and folders permit it, also as root.
     """
+    return _run([sys.executable, *words], cwd, obeys_modes)
+
+
+def _run(
+    words: Sequence[object], cwd: Path | None = None, obeys_modes: bool = False
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *map(str, words)],
+        list(map(str, words)),
         cwd=cwd,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
         check=False,
         preexec_fn=_give_up_overriding_modes if obeys_modes else None,
@@ -41,7 +52,20 @@ def zoo(command: str, *words: object, obeys_modes: bool = False) -> subprocess.C
 
 def infer(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run ``cifar10-infer WORDS...``."""
-    return run(CIFAR10_INFER, *words, cwd=cwd)
+    return _run([CIFAR10_INFER, *words], cwd)
+
+
+def like_windows(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run ``windows_command(WORDS...)`` and return its exit status and output."""
+    return _run(windows_command(*words), cwd)
+
+
+def windows_command(*words: object) -> list[str]:
+    """Return the command that runs a module or a script on Windows; elsewhere, ``windows_like.py`` imitates it."""
+    before: list[object] = [sys.executable, "-X", "warn_default_encoding", WINDOWS_LIKE]
+    if os.name == "nt":
+        before = [] if words[0] == CIFAR10_INFER else [sys.executable, "-m"]
+    return list(map(str, [*before, *words]))
 
 
 def assert_fails_cleanly(result: subprocess.CompletedProcess[str], status: int, *parts: str) -> None:

@@ -28,6 +28,8 @@ from typing_extensions import Buffer
 from tests.helpers.command_line import CIFAR10_INFER, assert_fails_cleanly, infer
 from tests.stress.interrupt_inference import end, interrupt_all, rows_of, start, wait_for_reader, write_images
 
+pytestmark = pytest.mark.posix
+
 MODEL = ("--model", "int8")
 OK, FATAL, USAGE, SOME_FAILED = 0, 1, 2, 3
 
@@ -313,8 +315,9 @@ def test_a_second_process_that_writes_the_same_file_is_refused(good: list[Path],
     assert len(rows_of(output.read_bytes(), ".csv")) == 1 + len(good)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_signal_to_a_waiting_run_keeps_all_its_rows(good: list[Path], output: Path, number: int) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_to_a_waiting_run_keeps_all_its_rows(good: list[Path], output: Path, name: str) -> None:
+    number = signal.Signals[name]
     with waiting(good, output) as process:
         process.send_signal(number)
         process.wait()

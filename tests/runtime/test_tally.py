@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pytest
 from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.results.tally import Tally
 
@@ -49,6 +50,7 @@ def test_tallies_add_up_also_with_counts_of_earlier_versions() -> None:
     ]
 
 
+@pytest.mark.linux
 def test_the_summary_of_the_command_names_the_folder(photo: Path, tmp_path: Path) -> None:
     for name in ("dog", "Dog", "other"):
         (tmp_path / name).mkdir()

@@ -3,6 +3,7 @@
 Each command imports what it needs when it runs, so that ``--help`` and ``--version`` answer at once.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     and waits for threads.
     """
     on_signals(stop_at_once)
-    _open_standard_streams()
+    _prepare_standard_streams()
     status = status_of(lambda: _run(sys.argv[1:] if args is None else args))
     try:
         if sys.stdout:
@@ -34,15 +35,21 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     os._exit(status)
 
 
-def _open_standard_streams() -> None:
-    """Connect closed standard streams to nothing: else the next file that is opened would take their place."""
+def _prepare_standard_streams() -> None:
+    """Connect closed standard streams to nothing, and let stdout take any text.
+
+    The next file that is opened would take the place of a closed stream. On Windows, a pipe takes only the letters of
+    the system's code page; stdout then gets escapes of other letters, as stderr does.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(args: Sequence[str]) -> int:

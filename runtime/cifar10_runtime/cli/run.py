@@ -1,6 +1,5 @@
 """What cifar10-infer does: read images, predict, count, write rows."""
 
-import io
 import sys
 import time
 import warnings
@@ -8,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -127,7 +126,7 @@ def _open_writer(options: InferOptions, classifier: Classifier) -> Writer:
     if options.output in (None, "-"):
         for_people = options.output is None and options.format is None
         row_format = Table(options.top_k) if for_people else FORMATS[options.format or "csv"](options.top_k)
-        return StreamWriter(io.FileIO(1, "wb", closefd=False), row_format, "stdout")
+        return StreamWriter(_unbuffered_stdout(), row_format, "stdout")
     settings = RowSettings(
         model_sha256=classifier.model_sha256,
         labels=classifier.labels,
@@ -142,6 +141,13 @@ def _open_writer(options: InferOptions, classifier: Classifier) -> Writer:
     if writer.is_complete:
         print(f"{options.output} is complete: no image is left to classify", file=sys.stderr)
     return writer
+
+
+def _unbuffered_stdout() -> IO[bytes]:
+    """Return stdout without its buffer. On Windows, a console then shows the letters of all languages."""
+    buffered: Any = sys.stdout.buffer
+    unbuffered: IO[bytes] = getattr(buffered, "raw", buffered)  # with PYTHONUNBUFFERED, there is no buffer
+    return unbuffered
 
 
 def _check_same_image(prediction: Prediction, path: str | None) -> None:

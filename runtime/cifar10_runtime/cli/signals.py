@@ -1,4 +1,4 @@
-"""How the commands react to signals that tell them to stop: SIGINT, SIGTERM and SIGHUP."""
+"""How the commands react to signals that tell them to stop: SIGINT, SIGTERM, and SIGHUP or SIGBREAK."""
 
 import os
 import signal
@@ -9,6 +9,8 @@ from typing import NoReturn
 
 EXIT_SIGNAL = 128
 """A command that signal N stopped exits with this plus N, as in a shell."""
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+"""Windows has no SIGHUP (the terminal is closed), and only Windows has SIGBREAK (Ctrl+Break)."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -21,7 +23,7 @@ class Stopped(KeyboardInterrupt):
 
 def on_signals(action: Callable[[int, FrameType | None], None]) -> None:
     """Install ``action`` for the signals, except for ignored signals, for example under ``nohup``."""
-    for number in (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")):
+    for number in (getattr(signal, name, None) for name in _SIGNALS):
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, action)
 

@@ -120,7 +120,7 @@ def file_system(path: str) -> tuple[Any, str]:
     import fsspec
 
     if not is_url(path):  # fsspec would interpret "::" in a path as a chain of file systems
-        return fsspec.filesystem("file"), os.path.abspath(path)
+        return fsspec.filesystem("file"), _absolute(path)
     found: tuple[Any, str] = fsspec.core.url_to_fs(path)
     return found
 
@@ -136,7 +136,12 @@ def _open(path: str) -> Any:
 
 
 def _without_protocol(path: str) -> str:
-    return path.partition("://")[2] if is_url(path) else os.path.abspath(path)
+    return path.partition("://")[2] if is_url(path) else _absolute(path)
+
+
+def _absolute(path: str) -> str:
+    """Return the absolute path as fsspec writes it: also on Windows with slashes."""
+    return os.path.abspath(path).replace(os.sep, "/")
 
 
 def _kind(path: str) -> str:

@@ -25,11 +25,11 @@ def usable_processors(root: Path = ROOT) -> int:
 def cgroup_limit(root: Path = ROOT) -> float:
     """Return the number of CPUs, maybe a fraction, that the cgroups (v1 or v2) permit; infinity without a limit."""
     try:
-        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+        text = (root / "proc/self/cgroup").read_text("utf-8", "surrogateescape")
     except OSError:
         return math.inf
     limits = [math.inf]
-    for _, controllers, group in groups:
+    for _, controllers, group in (line.split(":", 2) for line in text.splitlines()):
         if not controllers:
             mount, names = "sys/fs/cgroup", ["cpu.max"]
         elif "cpu" in controllers.split(","):
@@ -45,7 +45,7 @@ def cgroup_limit(root: Path = ROOT) -> float:
 def _limit(files: list[Path]) -> float:
     """Return quota / period, which are in one file (v2) or in two files (v1); infinity without a limit."""
     try:
-        quota, period = " ".join(file.read_text() for file in files).split()
+        quota, period = " ".join(file.read_text("ascii") for file in files).split()
         return int(quota) / int(period) if int(quota) > 0 else math.inf
     except (OSError, ValueError):  # the file is missing, or says "max"
         return math.inf

@@ -80,11 +80,18 @@ def _entries(file: BufferedReader, name: str) -> Iterator[str]:
                 entries = [entry.removesuffix(b"\r") for entry in entries]
             elif b"\n" in entries:  # the line break of UTF-16, whose letters have a NUL character each
                 raise UsageError(f"--files-from {name} looks like UTF-16 without a byte order mark: write it in UTF-8")
-            yield from (os.fsdecode(entry) for entry in entries if entry)
+            yield from (_decode(entry, name) for entry in entries if entry)
         if len(rest) > _LONGEST_PATH:
             raise UsageError(f"--files-from {name} is not a list of paths, one per line or each followed by NUL")
     if rest:
-        yield os.fsdecode(rest)
+        yield _decode(rest, name)
+
+
+def _decode(entry: bytes, name: str) -> str:
+    try:
+        return os.fsdecode(entry)
+    except UnicodeDecodeError:  # on Windows; on POSIX, names may have any bytes
+        raise UsageError(f"--files-from {name} is not valid UTF-8: write it in UTF-8") from None
 
 
 def _utf8_chunks(file: BufferedReader, name: str) -> Iterator[bytes]:

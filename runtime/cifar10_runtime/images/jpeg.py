@@ -5,21 +5,28 @@ the first warning. Some warnings are harmless, and some losses cause no warning:
 markers and parameters are those of the standard, ITU-T T.81.
 """
 
-import io
 import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
-import simplejpeg
-from kornia_rs.io import decode_image_jpegturbo
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from cifar10_runtime.errors import ImageError
+from cifar10_runtime.images import pillow_jpeg
+
+try:  # some platforms have no wheels of these packages
+    import simplejpeg
+except ImportError:
+    simplejpeg = pillow_jpeg
+try:
+    from kornia_rs.io import decode_image_jpegturbo
+except ImportError:
+    decode_image_jpegturbo = None
 
 _DHT, _EOI, _SOS, _APP0, _APP1, _APP2, _APP14, _APP15, _COM = 0xC4, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
 _METADATA = (_APP1, _APP2)
@@ -202,10 +209,12 @@ def _header_segments(content: bytes, header: Header) -> list[tuple[int, int, int
     return list(takewhile(lambda segment: segment[1] <= header.scan, _segments(content)))
 
 
-def _decode(content: bytes, header: Header, scale: int, strict: bool = True) -> NDArray[np.uint8]:
+def _decode(
+    content: bytes, header: Header, scale: int, strict: bool = True, library: Any = simplejpeg
+) -> NDArray[np.uint8]:
     colors = "CMYK" if header.components == 4 else "RGB"
     least = (-(-header.height // scale), -(-header.width // scale)) if scale > 1 else (0, 0)
-    pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+    pixels: NDArray[np.uint8] = library.decode_jpeg(
         content, colors, min_height=least[0], min_width=least[1], strict=strict
     )
     return pixels
@@ -229,12 +238,10 @@ def _decode_tolerantly(content: bytes, header: Header, scale: int, max_pixels: i
 
 def _decode_rare_sampling(content: bytes, header: Header, scale: int, max_pixels: int) -> NDArray[np.uint8]:
     """Decode a file with sampling factors that simplejpeg does not know; RGB at its full size."""
-    if header.components == 4:  # no decoder of such files tells about damage
+    if header.components == 4 or decode_image_jpegturbo is None:
         try:
-            with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
-                image.draft(None, (header.width // scale, header.height // scale))
-                return 255 - np.asarray(image)
-        except OSError:  # its message would have the address of an object
+            return _decode(content, header, scale, strict=False, library=pillow_jpeg)  # does not tell about damage
+        except ValueError:
             raise ImageError(_DAMAGED_OR_RARE) from None
     if header.width * header.height > max_pixels:
         raise ImageError(f"{header.width} x {header.height} pixels are more than {max_pixels}")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from typing import IO, NamedTuple
 
@@ -10,6 +11,9 @@ from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.text import printable
 
 Value = str | float | None
+
+_UNDECODABLE = sys.getfilesystemencodeerrors()
+"""How Python represents file names that are not valid Unicode; Windows and POSIX differ."""
 
 
 def columns(top_k: int) -> list[str]:
@@ -45,7 +49,7 @@ class StoredRow(NamedTuple):
 
 
 class Csv:
-    """Comma-separated values in UTF-8; bytes of paths that are not UTF-8 are kept.
+    """Comma-separated values in UTF-8; file names that are not valid Unicode are kept.
 
     Args:
         top_k: Labels per row.
@@ -72,7 +76,7 @@ class Csv:
         """Yield the complete rows of ``file``, which is positioned after the header; stop at an incomplete row."""
         lines = _WholeLines(file)
         try:
-            for cells in csv.reader((line.decode("utf-8", "surrogateescape") for line in lines), strict=True):
+            for cells in csv.reader((line.decode("utf-8", _UNDECODABLE) for line in lines), strict=True):
                 yield StoredRow(prediction_of(cells), lines.end)
         except (csv.Error, ValueError):
             return
@@ -81,7 +85,7 @@ class Csv:
         text = self._text.getvalue()
         self._text.seek(0)
         self._text.truncate()
-        return text.encode("utf-8", "surrogateescape")
+        return text.encode("utf-8", _UNDECODABLE)
 
 
 class JsonLines:

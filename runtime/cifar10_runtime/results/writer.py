@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol
 
+from cifar10_runtime.atomic import replace, sync
 from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.results import parquet
 from cifar10_runtime.results.lock import exclusive_lock
@@ -113,7 +114,9 @@ class PartialResult:
         try:
             self._rows.flush()
         finally:
-            if os.fstat(self._file.fileno()).st_size <= len(self._row_format.header()):
+            is_empty = os.fstat(self._file.fileno()).st_size <= len(self._row_format.header())
+            self._file.close()  # Windows does not remove open files
+            if is_empty:
                 self._target.partial.unlink(missing_ok=True)
 
     def resume(self) -> Iterator[Prediction]:
@@ -142,9 +145,9 @@ class PartialResult:
             if self._target.is_parquet:
                 self._convert_to_parquet()
             else:
-                os.replace(self._target.partial, self._target.result)
+                replace(self._target.partial, self._target.result)
             for path in self._target.other_partials():
-                path.unlink()
+                path.unlink(missing_ok=True)
                 path.with_suffix(".tmp").unlink(missing_ok=True)
 
     def _convert_to_parquet(self) -> None:
@@ -152,9 +155,8 @@ class PartialResult:
         temporary = self._target.partial.with_suffix(".tmp")
         try:
             parquet.from_json_lines(self._target.partial, temporary, self._settings.top_k)
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, self._target.result)
+            sync(temporary)
+            replace(temporary, self._target.result)
         finally:
             temporary.unlink(missing_ok=True)
         self._target.partial.unlink()
