@@ -43,8 +43,8 @@ def whole_files() -> Iterator[tuple[str, bytes]]:
         yield f"restart interval {restart_interval}", encode(image, restart_marker_blocks=restart_interval)
     for color in ("white", "black"):  # zeros are data here: optimized tables give them a code of one or two bits
         page = Image.new("RGB", (1500, 1500), color)
-        for options in ({"optimize": True}, {"progressive": True}):
-            yield f"{color} page, {options}", encode(page, **options)
+        for kind in ({"optimize": True}, {"progressive": True}):
+            yield f"{color} page, {kind}", encode(page, **kind)
     gray = np.random.default_rng(0).integers(60, 200, (8, 8))
     for factors in (((1, 1), (1, 1), (1, 1)), ((4, 2), (1, 1), (1, 1)), ((2, 2), (2, 1), (1, 2))):
         for scans in ([(0, 1, 2)], [(0,), (1,), (2,)], [(0,), (1, 2)]):
