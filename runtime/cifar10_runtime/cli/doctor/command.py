@@ -8,6 +8,7 @@ from cifar10_runtime.cli.doctor import text
 from cifar10_runtime.cli.doctor.installation import Installation, Problem, inspect_installation
 from cifar10_runtime.cli.doctor.measurement import Measurement, measure
 from cifar10_runtime.cli.doctor.recommendation import Recommendations, recommend
+from cifar10_runtime.engine.devices import available
 from cifar10_runtime.engine.models import bundled, golden
 from cifar10_runtime.errors import InferenceError
 
@@ -23,7 +24,7 @@ def examine(as_json: bool = False) -> bool:
     measurements: list[Measurement] = []
     if not as_json:
         _print(*text.installation_lines(installation), "", text.TABLE_HEAD)
-    for found in _measurements(installation.devices):
+    for found in _measurements(available() if installation.execution_providers else []):
         if isinstance(found, Measurement):
             measurements.append(found)
             if not as_json:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
-from cifar10_runtime.engine.devices import PROVIDERS, import_onnxruntime
+from cifar10_runtime.engine.devices import import_onnxruntime
 from cifar10_runtime.engine.models import FOLDER, bundled, read_model
 from cifar10_runtime.engine.threads import allowed_processors, cgroup_limit, usable_processors
 from cifar10_runtime.errors import InferenceError
@@ -84,11 +84,6 @@ class Installation:
     """The version of each installed package of NVIDIA."""
     processors: Processors
     model_files: tuple[ModelFile, ...]
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """The devices whose execution providers are installed."""
-        return tuple(device for device, provider in PROVIDERS.items() if provider.name in self.execution_providers)
 
 
 def inspect_installation() -> tuple[Installation, list[Problem]]:

@@ -14,7 +14,7 @@ from cifar10_runtime.engine.cuda import LARGEST_GRAPH
 TOLERANCES = {"fp32": 1e-4, "int8": 1e-3, "fp16": 5e-2}
 """Largest difference from the stored answers that rounding explains, by precision.
 
-The CPUs that were tried differ by at most 3e-5, also in fp16, which they compute in float32. GPUs round to float16.
+The CPUs that were tried differ by at most 3e-5, also in fp16, which they compute in float32. No GPU was measured.
 """
 OPENVINO_INT8_TOLERANCE = 0.1
 """OpenVINO rounds int8 activations elsewhere: its answers differ by 0.033."""
