@@ -1,4 +1,4 @@
-"""Logits of models on other x86 processors than that of this machine, by the user-mode emulation of qemu.
+"""Logits of models on other processors than that of this machine, by the user-mode emulation of qemu.
 
     qemu-x86_64 -cpu Haswell python tests/helpers/processors.py MODEL IMAGES.npy LOGITS.npy
 
@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,29 @@ def logits_on(processor: str, model: Path, images: NDArray[np.uint8], folder: Pa
         images: [N, 32, 32, 3].
         folder: A folder for temporary files.
     """
+    assert QEMU is not None
+    return _emulate([QEMU, "-cpu", processor, sys.executable], model, images, folder)
+
+
+def logits_on_aarch64(root: Path, model: Path, images: NDArray[np.uint8], folder: Path) -> NDArray[np.float32]:
+    """Return the logits [N, classes] of a model, computed by the Python for aarch64 in ``root``.
+
+    Args:
+        root: The folder that tests/aarch64/build.sh wrote.
+        model: The .onnx file.
+        images: [N, 32, 32, 3].
+        folder: A folder for temporary files.
+    """
+    python = ["qemu-aarch64", "-L", root, "-E", f"PYTHONPATH={root / 'site'}", root / "usr" / "bin" / "python3", "-S"]
+    return _emulate(python, model, images, folder)
+
+
+def _emulate(python: Sequence[object], model: Path, images: NDArray[np.uint8], folder: Path) -> NDArray[np.float32]:
+    """Return the logits that this file computes as a program of an emulated Python."""
     inputs, outputs = folder / "images.npy", folder / "logits.npy"
     np.save(inputs, images)
-    command = [QEMU, "-cpu", processor, sys.executable, __file__, model, inputs, outputs]
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600, check=False)
+    command = [*map(str, python), __file__, str(model), str(inputs), str(outputs)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     logits: NDArray[np.float32] = np.load(outputs)
     return logits
