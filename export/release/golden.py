@@ -9,6 +9,7 @@ the rounding of its weights:
 
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -65,7 +66,8 @@ def float64_logits(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray
     """Return the logits of a float model, computed in float64 by ONNX's reference implementation."""
     evaluator = ReferenceEvaluator(_in_float64(model))
     batches = np.split(images, range(_BATCH, len(images), _BATCH))
-    return np.concatenate([evaluator.run(["logits"], {"images": batch})[0] for batch in batches])
+    outputs: list[Any] = [evaluator.run(["logits"], {"images": batch}) for batch in batches]
+    return np.concatenate([logits for (logits,) in outputs])
 
 
 def _in_float64(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -25,7 +25,8 @@ def test_the_archive_has_the_drawn_images_and_finite_logits_of_every_shipped_fil
     assert (stored.images == draw_images()).all()
     assert sorted(stored.logits) == FILES
     for logits in stored.logits.values():
-        assert (logits.dtype, logits.shape) == (np.float32, (100, 10))
+        assert logits.dtype == np.float32
+        assert logits.shape == (100, 10)
         assert np.isfinite(logits).all()
     assert (MODELS / GOLDEN).stat().st_size < 400_000
 
