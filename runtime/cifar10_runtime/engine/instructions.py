@@ -19,7 +19,7 @@ def has_bf16(root: Path = ROOT) -> bool:
         root: The folder that contains proc/.
     """
     try:
-        return "avx512_bf16" in (root / "proc/cpuinfo").read_text().split()
+        return "avx512_bf16" in (root / "proc/cpuinfo").read_text("utf-8", "replace").split()
     except OSError:  # Windows: NumPy names only a group that also has float16, of Sapphire Rapids and later
         return "AVX512_SPR" in numpy_features()
 
