@@ -106,12 +106,12 @@ def _require_nothing_else(data_dir: Path) -> None:
     if not data_dir.exists():
         return
     if not data_dir.is_dir():
-        raise DatasetError(f"--data-dir {data_dir} is not a directory")
+        raise DatasetError(f"--data-dir {data_dir} is not a directory, nor a CSV or Parquet file")
     ours = (".", ARCHIVE.file_name)
     if others := sorted(path.name for path in data_dir.iterdir() if not path.name.startswith(ours)):
         raise DatasetError(
-            f"--data-dir {data_dir} has no {FOLDER}/, but other files such as {others[0]}, and no images in class "
-            "folders: name the folder of another data set, or a new folder to download CIFAR-10 into"
+            f"--data-dir {data_dir} has no {FOLDER}/, but other files such as {others[0]}: name a folder of class "
+            "folders or of another kind of data set, or a new folder to download CIFAR-10 into"
         )
 
 

@@ -36,9 +36,12 @@ def find(data_dir: Path) -> Listing | None:
         part = _read_part(data_dir, others)
         if not any(part.values()):
             return None
+        require_no_loose_images(data_dir)
         _require_images(data_dir, part)
         _require_no_outer_folder(data_dir, part)
         return _listing(data_dir, {data_dir: part}, None, others)
+    for folder in is_test:
+        require_no_loose_images(folder)
     parts = {folder: _read_part(folder, others) for folder in is_test}
     _require_same_classes(data_dir, parts)
     for folder, part in parts.items():
@@ -69,7 +72,6 @@ def _read_part(folder: Path, others: OtherFiles) -> Part:
 
 
 def _require_images(folder: Path, part: Part) -> None:
-    require_no_loose_images(folder)
     if not part:
         raise DatasetError(f"{folder} has no class folders: put the images of each class into a folder")
     for name, paths in part.items():

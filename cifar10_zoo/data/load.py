@@ -73,6 +73,8 @@ def find_listing(data_dir: Path, options: ReadOptions) -> Listing | None:
         OptionError: The files have no coarse labels.
     """
     if listing := table.find(data_dir) or folders.find(data_dir):
+        if len(listing.classes) == 1:
+            table.require_columns(data_dir)  # more helpful than an error about the only folder, which has all images
         _require_fine_labels(data_dir, options)
         return listing
     if listing := parquet.find(data_dir, options.labels):

@@ -134,8 +134,8 @@ def _open(path: Path, kind: LabelKind) -> _File:
         class_names = _class_names(schema)
         image, label = _image_column(path, schema), _label_column(path, schema, class_names, kind)
         labels = read_table(path, columns=[label]).column(0).to_pylist()
-    except (ArrowException, OSError) as error:
-        raise DatasetError(f"{path} is not a Parquet file, or damaged: {one_line(error)}") from None
+    except (ArrowException, OSError):
+        raise DatasetError(f"{path} is damaged, or no Parquet file: replace it, or move it away") from None
     classes = class_names.get(label)
     for row, value in enumerate(labels):
         if not isinstance(value, int | str) or (classes and value not in range(len(classes))):

@@ -77,15 +77,15 @@ def require_both(
             continue
         if not image_count:
             raise DatasetError(f"{source}: class {name} has no image: add images that can be read, or remove the class")
-        counted = f"{image_count} image{'s' * (image_count > 1)}"
-        lack = f"{source}: class {name} has {counted}, but none to {'train' if test_count else 'test'} with"
-        raise DatasetError(f"{lack}: {_advice(len(classes), labels, positions)}")
+        use = "train" if test_count else "test"
+        if positions is None:
+            raise DatasetError(f"{source}: class {name} has no image to {use} with: add images that can be read")
+        few = f"{image_count} image{'s' * (image_count > 1)}, none of them to {use} with"
+        raise DatasetError(f"{source}: class {name} has {few}: {_advice(len(classes), labels, positions)}")
 
 
-def _advice(classes: int, labels: NDArray[np.int64], positions: NDArray[np.float64] | None) -> str:
+def _advice(classes: int, labels: NDArray[np.int64], positions: NDArray[np.float64]) -> str:
     """Return what to do if a class lacks images to train or to test with."""
-    if positions is None:
-        return "add images to this part, or remove the class"
     lowest, highest = np.ones(classes), np.zeros(classes)
     np.minimum.at(lowest, labels, positions)
     np.maximum.at(highest, labels, positions)

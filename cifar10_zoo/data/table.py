@@ -95,8 +95,10 @@ def _read(path: Path) -> list[_Row]:
     """Return the rows of a CSV file, each with a label and an existing file."""
     try:
         rows = list(_rows(path))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} is not a CSV file in UTF-8: {one_line(error)}") from None
+    except UnicodeDecodeError:
+        raise DatasetError(f"{path} is not text in UTF-8: save it in this encoding") from None
+    except csv.Error as error:
+        raise DatasetError(f"{path} is not a CSV file: {one_line(error)}") from None
     if not rows:
         raise DatasetError(f"{path} has no rows: add a row for each image")
     if missing := [row for row in rows if not row.path.is_file()]:

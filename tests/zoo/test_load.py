@@ -3,8 +3,10 @@
 import csv
 import io
 import itertools
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,6 +227,62 @@ def test_cifar100_has_two_kinds_of_labels_in_parquet_files(
     assert contents(train) == expected(
         {name: range(n * per_class, (n + 1) * per_class) for n, name in enumerate(classes)}
     )
+
+
+def stderr_of(data_dir: Path, capsys: pytest.CaptureFixture[str], **options: Any) -> list[str]:
+    """Load the training images, and return the lines on stderr."""
+    load(data_dir, "train", options=ReadOptions(**options))
+    return capsys.readouterr().err.replace(f"{data_dir}/", "").replace(str(data_dir), "flowers").splitlines()
+
+
+def test_one_line_says_what_the_data_set_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_classes(tmp_path / "train", {"daisy": 5, "rose": 7, "tulip": 1200})
+    write_classes(tmp_path / "test", {"daisy": 1, "rose": 1, "tulip": 1}, first_seed=2000)
+    (tmp_path / "train" / "rose" / "notes.txt").touch()
+    (tmp_path / "train" / "rose" / "film.mov").touch()
+    line = (
+        "flowers: 3 classes: daisy 6, rose 8, tulip 1,201; 1,215 images, 3 of them for testing; "
+        "2 other files: 1 .mov, 1 .txt"
+    )
+    assert stderr_of(tmp_path, capsys) == [line]
+
+
+def test_many_classes_are_summed_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part, first in (("train", 0), ("test", 500)):
+        write_classes(tmp_path / part, {f"c{number:02}": 1 + number % 3 for number in range(17)}, first)
+    assert stderr_of(tmp_path, capsys) == [
+        "flowers: 17 classes: c00 2, c01 4, c02 6, c03 2, c04 4, 12 more with 2 to 6 images each; "
+        "66 images, 33 of them for testing"
+    ]
+
+
+def test_unreadable_files_are_counted_and_the_first_ones_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_classes(tmp_path / "train", {"daisy": 9, "rose": 4})
+    write_classes(tmp_path / "test", {"daisy": 1, "rose": 1}, first_seed=20)
+    for number in range(7):
+        (tmp_path / "train" / "daisy" / f"{number}.bmp").write_bytes(b"")
+    (tmp_path / "train" / "rose" / "0.bmp").unlink()
+    (tmp_path / "train" / "rose" / "0.bmp").symlink_to("nowhere")
+    assert stderr_of(tmp_path, capsys) == [
+        *(f"warning: train/daisy/{number}.bmp: the file is empty" for number in range(5)),
+        "warning: 3 more files that cannot be read",
+        "flowers: 2 classes: daisy 3, rose 4; 7 images, 2 of them for testing; 8 unreadable",
+    ]
+    assert len(load(tmp_path, "train", options=SMALL, quiet=True).images) == 5
+    assert capsys.readouterr().err == ""
+
+
+def test_the_same_picture_in_two_classes_is_a_warning_with_both_paths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_classes(tmp_path / "train", {"daisy": 4, "rose": 4})
+    write_classes(tmp_path / "test", {"daisy": 1, "rose": 1}, first_seed=20)
+    for source, copy in (("daisy/2.bmp", "daisy/9.bmp"), ("daisy/3.bmp", "rose/9.bmp"), ("daisy/3.bmp", "rose/8.bmp")):
+        shutil.copy(tmp_path / "train" / source, tmp_path / "train" / copy)
+    first, _ = stderr_of(tmp_path, capsys)
+    assert first == "warning: train/daisy/3.bmp and train/rose/8.bmp are the same picture in two classes"
 
 
 FORMATS = list(image_seeds())
