@@ -99,6 +99,16 @@ def test_the_images_are_in_the_order_of_the_sha256_of_their_files(pictures: Pict
         assert digests == sorted(digests)
 
 
+def test_a_data_set_that_does_not_fit_into_memory_is_an_error_that_says_how_much_it_needs() -> None:
+    class Huge(MemoryListing):
+        def count(self, split: Split) -> int:
+            return 10**12 if split == "train" else 0
+
+    huge = Huge("flowers", ("daisy", "rose"), [], np.array([], np.int64))
+    with pytest.raises(DatasetError, match=r"^flowers: 1,000,000,000,000 images of 1024x1024 pixels need .* GiB"):
+        files.read(huge, "train", ReadOptions(image_size=1024), quiet=True)
+
+
 @pytest.mark.parametrize("fraction", [0.1, 0.5])
 def test_the_fraction_of_test_images_is_the_test_fraction_within_chance(fraction: float) -> None:
     count = 20_000

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cifar10_export.command as to_onnx
 import pytest
@@ -55,40 +56,32 @@ def test_the_evaluation_takes_the_images_that_training_left_out(drawings: Path, 
 
 
 @pytest.fixture(params=["train", "evaluate", "export"])
-def command(request: pytest.FixtureRequest, run_dir: Path, tmp_path: Path) -> Callable[[Path, float], object]:
+def command(request: pytest.FixtureRequest, run_dir: Path, tmp_path: Path) -> Callable[[Path, float], None]:
     """Each command that reads both the checkpoint and the data: a function of the data and the test fraction."""
 
-    def call(data_dir: Path, fraction: float) -> object:
+    def call(data_dir: Path, fraction: float) -> None:
+        where: dict[str, Any] = {"data_dir": data_dir, "test_fraction": fraction}
         match request.param:
             case "train":
                 recipe = Hyperparameters(batch_size=32)
-                options = train.Options(
-                    data_dir=data_dir, train_dir=run_dir, max_steps=40, test_fraction=fraction, hyperparameters=recipe
-                )
-                return train.train(options)
+                train.train(train.Options(**where, train_dir=run_dir, max_steps=40, hyperparameters=recipe))
             case "evaluate":
-                return evaluate.evaluate(
-                    evaluate.Options(
-                        data_dir=data_dir, checkpoint_dir=run_dir, run_once=True, test_fraction=fraction, device="cpu"
-                    )
-                )
-        output = tmp_path / "model.onnx"
-        return to_onnx.export(
-            to_onnx.Options(data_dir=data_dir, checkpoint_dir=run_dir, output=output, test_fraction=fraction)
-        )
+                evaluate.evaluate(evaluate.Options(**where, checkpoint_dir=run_dir, run_once=True, device="cpu"))
+            case "export":
+                to_onnx.export(to_onnx.Options(**where, checkpoint_dir=run_dir, output=tmp_path / "model.onnx"))
 
     return call
 
 
 def test_another_test_fraction_than_in_training_is_refused(
-    drawings: Path, command: Callable[[Path, float], object]
+    drawings: Path, command: Callable[[Path, float], None]
 ) -> None:
     with pytest.raises(CheckpointError, match=r"was trained with --test-fraction 0\.2, not 0\.1: choose the same"):
         command(drawings, 0.1)
 
 
 def test_other_classes_than_in_training_are_refused_and_both_named(
-    drawings: Path, tmp_path: Path, command: Callable[[Path, float], object]
+    drawings: Path, tmp_path: Path, command: Callable[[Path, float], None]
 ) -> None:
     renamed = tmp_path / "renamed"
     renamed.mkdir()
