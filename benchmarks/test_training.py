@@ -10,7 +10,7 @@ from benchmarks.peers import PlainNet, plain_step
 from benchmarks.timing import compare, median_seconds
 from cifar10_zoo.config import Hyperparameters, Precision
 from cifar10_zoo.data.batches import TrainingBatches
-from cifar10_zoo.data.cifar10 import Dataset
+from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.tracking.tensorboard import Summaries
 from cifar10_zoo.training.cuda_graph import GraphedStep
 from cifar10_zoo.training.device import choose_device

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 import tyro
 
 from cifar10_zoo.data import cifar10
+from cifar10_zoo.data.dataset import ReadOptions
 from cifar10_zoo.errors import OptionError, Stopped, ZooError, one_line
 
 Options = TypeVar("Options")
@@ -21,11 +22,12 @@ _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
+class DataOptions(ReadOptions):
     """Where the data set is; commands that read the data set extend this class."""
 
     data_dir: Path = field(default_factory=cifar10.default_data_dir)
-    """Directory of cifar-10-batches-bin/; CIFAR-10 is downloaded if absent. $CIFAR10_DATA_DIR sets the default."""
+    """Directory of class folders or of another kind of data set (docs/your-images.md), or a CSV or Parquet file. Into a
+    directory without files, CIFAR-10 is downloaded. $CIFAR10_DATA_DIR sets the default."""
     data_url: str = cifar10.ARCHIVE.url
     """URL of the official archive to download (http, https or file)."""
 

@@ -16,7 +16,8 @@ from typing import Literal
 import torch
 
 from cifar10_zoo.cli import DataOptions, run
-from cifar10_zoo.data.cifar10 import Dataset, load
+from cifar10_zoo.data.dataset import Dataset
+from cifar10_zoo.data.load import load
 from cifar10_zoo.data.transforms import evaluation_images
 from cifar10_zoo.errors import OptionError
 from cifar10_zoo.tracking import history, plots
@@ -40,7 +41,7 @@ class Options(DataOptions):
     """Directory of all files that the evaluation writes. By default, the history files are in --checkpoint-dir, where
     training keeps the checkpoint with the best evaluation, and the TensorBoard summaries in its subdirectory eval/."""
     eval_data: Literal["test", "train_eval"] = "test"
-    """The 10,000 test images, or the 50,000 training images without augmentation."""
+    """The test images, or the training images without augmentation."""
     num_examples: int | None = None
     """Evaluate only this number of images, the first ones; their accuracy is only printed, not recorded."""
     batch_size: int = BATCH_SIZE
@@ -84,7 +85,7 @@ def evaluate(options: Options) -> None:
         ZooError: The data set or the checkpoint cannot be used.
     """
     device = choose_device(options.device)
-    data = load(options.data_dir, "test" if options.eval_data == "test" else "train", options.data_url)
+    data = load(options.data_dir, "test" if options.eval_data == "test" else "train", options.data_url, options)
     if options.run_once:
         evaluate_checkpoint(checkpoint.read_newest(options.checkpoint_dir), data, device, options)
         return

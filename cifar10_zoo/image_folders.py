@@ -11,7 +11,8 @@ from PIL import Image
 
 from cifar10_zoo import atomic
 from cifar10_zoo.cli import DataOptions, run
-from cifar10_zoo.data.cifar10 import Dataset, Split, load
+from cifar10_zoo.data.dataset import Dataset, Split
+from cifar10_zoo.data.load import load
 from cifar10_zoo.errors import DatasetError
 
 
@@ -22,15 +23,17 @@ class Options(DataOptions):
     output: Path
     """Directory to create."""
     split: Split = "test"
-    """The 10,000 test images or the 50,000 training images."""
+    """The test images or the training images."""
 
 
 def write(data: Dataset, directory: Path) -> None:
     """Write each image of ``data`` to ``directory/CLASS/NUMBER.png``, numbered in the order of the data set.
 
     Raises:
-        DatasetError: ``directory`` exists already.
+        DatasetError: ``directory`` exists already, or the name of a class cannot be the name of a directory.
     """
+    if bad := next((name for name in data.classes if "/" in name or name.startswith(".")), None):
+        raise DatasetError(f"class {bad} cannot have a directory of this name: rename the class")
     if directory.exists():
         raise DatasetError(f"{directory} exists already: name another --output")
     with atomic.new_directory(directory) as unfinished:
@@ -43,7 +46,7 @@ def write(data: Dataset, directory: Path) -> None:
 
 def main(options: Options) -> None:
     """Read the data set, write its images and print their number."""
-    data = load(options.data_dir, options.split, options.data_url)
+    data = load(options.data_dir, options.split, options.data_url, options)
     write(data, options.output)
     print(f"{options.output}: {len(data.images)} {data.name} images in {len(data.classes)} folders", file=sys.stderr)
 

@@ -22,7 +22,8 @@ from torch import Tensor
 from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.config import Hyperparameters, flag
 from cifar10_zoo.data.batches import LazyBatch, TrainingBatches
-from cifar10_zoo.data.cifar10 import Dataset, load
+from cifar10_zoo.data.dataset import Dataset
+from cifar10_zoo.data.load import load
 from cifar10_zoo.errors import CheckpointError, OptionError, Stopped, TrainingError
 from cifar10_zoo.recipes import chosen_recipe
 from cifar10_zoo.tracking.logger import LoggerOptions, RunLogger
@@ -30,7 +31,7 @@ from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.cuda_graph import GraphedStep
 from cifar10_zoo.training.device import DeviceChoice, choose_device
-from cifar10_zoo.training.distributed import Ranks, connect_ranks, started_ranks
+from cifar10_zoo.training.distributed import Ranks, connect_ranks, started_rank, started_ranks
 from cifar10_zoo.training.run_control import StopRequest, run_lock, signal_name, stop_on_signals
 from cifar10_zoo.training.schedule import last_step
 from cifar10_zoo.training.state import TrainingState
@@ -83,7 +84,7 @@ def train(options: Options) -> TrainingState:
         Stopped: A signal stopped training.
     """
     device = choose_device(options.device, tf32=options.hyperparameters.precision == "tf32")
-    data = load(options.data_dir, "train", options.data_url)
+    data = load(options.data_dir, "train", options.data_url, options, quiet=started_rank() > 0)
     with connect_ranks() as ranks, run_lock(options.train_dir) if ranks.is_main else nullcontext():
         ranks.barrier()  # the other ranks wait until rank 0 has the lock, and exit here if rank 0 cannot get it
         state = TrainingState(run_hyperparameters(options, ranks), device, ranks)

@@ -14,7 +14,7 @@ from PIL import Image
 from cifar10_zoo import image_folders, synthetic, train
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data import cifar10
-from cifar10_zoo.data.cifar10 import Dataset
+from cifar10_zoo.data.dataset import Dataset
 from tests.helpers.command_line import ROOT, run
 from tests.helpers.golden_reference import GOLDEN
 from tests.helpers.gpu import can_use_gpu

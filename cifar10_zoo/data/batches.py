@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.data.cifar10 import Dataset
+from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.data.rng import FIRST_FLIPS, ORDER, generator
 from cifar10_zoo.data.transforms import Augmentation, augment, sample_augmentation
 

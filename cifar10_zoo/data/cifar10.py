@@ -7,17 +7,17 @@ folder names the classes.
 import hashlib
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import platformdirs
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cifar10_zoo.data import download
+from cifar10_zoo.data.dataset import Dataset, Split
 from cifar10_zoo.errors import DatasetError
 
 CLASSES = {
@@ -37,7 +37,6 @@ _CLASS_NAME = re.compile(r"\w[\w-]*")  # also a valid folder name
 _DIGITS = tuple("0123456789")
 """Class names of a data set without ``batches.meta.txt`` that is not CIFAR-10."""
 
-Split = Literal["train", "test"]
 FILES: dict[Split, tuple[str, ...]] = {
     "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
     "test": ("test_batch.bin",),
@@ -64,20 +63,6 @@ _SAMPLE_SHA256 = {
     "test_batch.bin": "ef63b8f2a16058016fd1c5191aeda825efc911f2900e9123bb4e8fd848390a8a",
 }
 """SHA-256 of these records in each batch file of CIFAR-10."""
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """One split of a data set."""
-
-    name: str
-    """``cifar10`` and ``synthetic`` for these data sets, ``custom`` for any other."""
-    classes: tuple[str, ...]
-    """The ten class names, in the order of the labels."""
-    images: Tensor
-    """[N, 3, 32, 32] uint8, RGB."""
-    labels: Tensor
-    """[N] int64, 0 to 9."""
 
 
 def default_data_dir() -> Path:
@@ -121,12 +106,12 @@ def _require_nothing_else(data_dir: Path) -> None:
     if not data_dir.exists():
         return
     if not data_dir.is_dir():
-        raise DatasetError(f"--data-dir {data_dir} is not a directory")
+        raise DatasetError(f"--data-dir {data_dir} is not a directory, nor a CSV or Parquet file")
     ours = (".", ARCHIVE.file_name)
     if others := sorted(path.name for path in data_dir.iterdir() if not path.name.startswith(ours)):
         raise DatasetError(
-            f"--data-dir {data_dir} has no {FOLDER}/, but other files such as {others[0]}: name the parent folder of "
-            f"{FOLDER}/, or a new folder to download CIFAR-10 into"
+            f"--data-dir {data_dir} has no {FOLDER}/, but other files such as {others[0]}: name a folder of class "
+            "folders or of another kind of data set, or a new folder to download CIFAR-10 into"
         )
 
 
@@ -195,16 +180,32 @@ def is_cifar10(folder: Path) -> bool:
     0.03 s, of all records 0.2 to 0.4 s. If 1 in 200 records differs, the sample has such a record with a probability of
     99.99 %.
     """
-    files = {folder / name: sha256 for name, sha256 in _SAMPLE_SHA256.items()}
-    return all(_sample_sha256(path) == sha256 for path, sha256 in files.items() if path.exists())
+    return all(_has_cifar10_sample(folder / name) for name in _SAMPLE_SHA256 if (folder / name).exists())
 
 
-def _sample_sha256(path: Path) -> str:
-    """Return SHA-256 of the sample of a batch file; empty if the file does not have the size of a batch file."""
+def _has_cifar10_sample(path: Path) -> bool:
     if path.stat().st_size != RECORDS_PER_FILE * RECORD_BYTES:
-        return ""
+        return False
     records = np.memmap(path, np.uint8, "r", shape=(RECORDS_PER_FILE, RECORD_BYTES))
-    return hashlib.sha256(records[_SAMPLE].tobytes()).hexdigest()
+    return _is_cifar10_sample(path.name, records[_SAMPLE])
+
+
+def is_cifar10_batch(file_name: str, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> bool:
+    """Return whether images and labels are those of a batch of CIFAR-10; a sample of them is compared.
+
+    Args:
+        file_name: The name of the batch in the binary version: ``test_batch.bin``.
+        images: [N, 3072].
+        labels: [N].
+    """
+    if len(labels) != RECORDS_PER_FILE:
+        return False
+    sample = np.concatenate([labels[_SAMPLE, None].astype(np.uint8), images[_SAMPLE]], axis=1)
+    return _is_cifar10_sample(file_name, sample)
+
+
+def _is_cifar10_sample(file_name: str, records: NDArray[np.uint8]) -> bool:
+    return hashlib.sha256(records.tobytes()).hexdigest() == _SAMPLE_SHA256[file_name]
 
 
 def read_classes(path: Path) -> tuple[str, tuple[str, ...]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cifar10_zoo.config import flag
 from cifar10_zoo.data.batches import LazyBatch
-from cifar10_zoo.data.cifar10 import Dataset
+from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.errors import OptionError, TrainingError
 from cifar10_zoo.tracking import history, plots
 from cifar10_zoo.tracking.console import Lap, Progress
@@ -140,5 +140,5 @@ class RunLogger:
 
 def save_checkpoint(state: TrainingState, data: Dataset, directory: Path) -> None:
     """Save ``state``, then delete older checkpoints, except the newest ones and the one with the best accuracy."""
-    checkpoint.save(state, directory, data.name, data.classes)
+    checkpoint.save(state, directory, data.name, data.classes, data.test_fraction)
     checkpoint.prune(directory, keep_steps=(state.step, history.best_step(directory)))

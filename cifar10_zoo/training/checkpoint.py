@@ -9,7 +9,8 @@ Tensors:
 - ``loss_scale``, [2] float32: with precision fp16 only; the scale, and the number of steps since it changed.
 
 Metadata, all text: ``format_version``, ``step``, ``dataset``, ``classes`` (a JSON list), ``hyperparameters`` (a JSON
-object) and ``sha256``, the checksum of all tensors and of the other metadata.
+object), ``test_fraction`` (only if ``Dataset`` has one) and ``sha256``, the checksum of all tensors and of the other
+metadata.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ from cifar10_runtime import atomic
 from torch import Tensor
 
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.data.cifar10 import Dataset
+from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.errors import CheckpointError, OptionError, one_line
 from cifar10_zoo.network.batch_norm import fold_batch_norm, named_tensors
 from cifar10_zoo.network.model import Cifar10Net
@@ -57,6 +58,8 @@ class Checkpoint:
     """The tensors by name, on the CPU; the module docstring lists the names."""
     sha256: str
     """The checksum of the content, as hexadecimal digits."""
+    test_fraction: float | None = None
+    """``Dataset.test_fraction`` of the training data."""
 
     @torch.no_grad()
     def ema_model(self) -> Cifar10Net:
@@ -80,12 +83,21 @@ class Checkpoint:
         state.load(self._tensors_like(state.tensors()), self.step)
 
     def require_classes_of(self, data: Dataset) -> None:
-        """Raise CheckpointError unless the training data had the name and the classes of ``data``."""
+        """Check that the training data had the name and the classes of ``data``, and were divided in the same way.
+
+        Raises:
+            CheckpointError: They were not: with a lower test fraction, test images could be among the training images.
+        """
         if (self.dataset, self.classes) != (data.name, data.classes):
             trained = f"{self.dataset} data ({', '.join(self.classes)})"
             given = f"{data.name} data ({', '.join(data.classes)})"
             raise CheckpointError(
                 f"{self.path} was trained on {trained}, not {given}: choose the --data-dir of {self.dataset} data"
+            )
+        if None not in (self.test_fraction, data.test_fraction) and self.test_fraction != data.test_fraction:
+            raise CheckpointError(
+                f"{self.path} was trained with --test-fraction {self.test_fraction:g}, not {data.test_fraction:g}: "
+                "choose the same fraction, so that no test image is a training image"
             )
 
     def _tensors_like(self, expected: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -98,7 +110,9 @@ class Checkpoint:
         return {name: self.tensors[name] for name in expected}
 
 
-def save(state: TrainingState, directory: Path, dataset: str, classes: tuple[str, ...]) -> Path:
+def save(
+    state: TrainingState, directory: Path, dataset: str, classes: tuple[str, ...], test_fraction: float | None = None
+) -> Path:
     """Write ``directory/model.ckpt-STEP.safetensors``.
 
     Args:
@@ -106,6 +120,7 @@ def save(state: TrainingState, directory: Path, dataset: str, classes: tuple[str
         directory: Created if it does not exist.
         dataset: ``Dataset.name`` of the training data.
         classes: The class names of the training data.
+        test_fraction: ``Dataset.test_fraction`` of the training data.
 
     Returns:
         The path of the file.
@@ -116,7 +131,7 @@ def save(state: TrainingState, directory: Path, dataset: str, classes: tuple[str
         "dataset": dataset,
         "classes": json.dumps(classes),
         "hyperparameters": json.dumps(asdict(state.hyperparameters)),
-    }
+    } | ({} if test_fraction is None else {"test_fraction": str(test_fraction)})
     tensors = {name: tensor.cpu().contiguous() for name, tensor in state.tensors().items()}
     path = directory / _file_name(state.step)
     write(path, tensors, metadata)
@@ -191,6 +206,7 @@ def read(path: Path) -> Checkpoint:
             hyperparameters=_hyperparameters(path, metadata["hyperparameters"]),
             tensors=tensors,
             sha256=sha256,
+            test_fraction=float(metadata["test_fraction"]) if "test_fraction" in metadata else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError, OptionError) as error:  # another program wrote the file
         raise CheckpointError(f"{path} has invalid metadata: {error!r}") from None

@@ -92,6 +92,11 @@ def started_ranks() -> int:
     return int(os.environ["WORLD_SIZE"]) if distributed.is_torchelastic_launched() else 1
 
 
+def started_rank() -> int:
+    """Return the number of this process among those that torchrun started; 0 without torchrun."""
+    return int(os.environ["RANK"]) if distributed.is_torchelastic_launched() else 0
+
+
 @contextmanager
 def connect_ranks() -> Iterator[Ranks]:
     """Connect the processes that torchrun started, while the block runs; without torchrun, there is only one rank."""

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cifar10_zoo.data.cifar10 import Dataset
+from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.data.transforms import evaluation_images, ten_crop
 from cifar10_zoo.network.model import Cifar10Net
 

@@ -10,12 +10,13 @@ from cifar10_runtime import atomic
 from cifar10_export.exporter import ExportedModel, export_checkpoint, load_images
 from cifar10_export.variants import Conv2Algorithm, Precision, Variant, default_conv2_algorithm
 from cifar10_zoo.data.cifar10 import default_data_dir
+from cifar10_zoo.data.dataset import ReadOptions
 from cifar10_zoo.errors import OptionError
 from cifar10_zoo.training.checkpoint import Checkpoint, read_newest
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ReadOptions):
     """Export the EMA weights of the newest checkpoint to one .onnx file, verified against PyTorch."""
 
     precision: Precision = Variant.precision
@@ -30,7 +31,7 @@ class Options:
     output: Path = Path("cifar10.onnx")
     """File to write."""
     data_dir: Path = field(default_factory=default_data_dir)
-    """Folder of cifar-10-batches-bin/. If it exists, all 10,000 test images are compared: equal top-1 predictions in
+    """Data set that the model was trained on. If it exists, all test images are compared: equal top-1 predictions in
     fp32, accuracy at most 0.1 (fp16) or 0.2 points (int8) lower. Never downloaded; $CIFAR10_DATA_DIR sets the
     default."""
     variant: Variant = field(init=False)
@@ -48,7 +49,7 @@ def export(options: Options) -> None:
     """
     _require_writable(options.output)
     checkpoint = read_newest(options.checkpoint_dir)
-    images = load_images(options.data_dir, needs_calibration=options.precision == "int8")
+    images = load_images(options.data_dir, options.precision == "int8", options)
     exported = export_checkpoint(checkpoint, options.variant, images)
     atomic.write_file(options.output, exported.content)
     print(_summary(options, checkpoint, exported), file=sys.stderr)

@@ -11,8 +11,8 @@ from cifar10_export.quantize import CALIBRATION_IMAGES
 from cifar10_export.variants import Variant, build
 from cifar10_export.verify import verify, verify_final
 from cifar10_zoo import __version__
-from cifar10_zoo.data import cifar10
-from cifar10_zoo.data.cifar10 import Dataset
+from cifar10_zoo.data.dataset import Dataset, ReadOptions
+from cifar10_zoo.data.load import is_present, load
 from cifar10_zoo.errors import ZooError
 from cifar10_zoo.training.checkpoint import Checkpoint
 
@@ -74,25 +74,28 @@ def describe(checkpoint: Checkpoint, variant: Variant) -> dict[str, str]:
     }
 
 
-def load_images(data_dir: Path, needs_calibration: bool) -> Images:
+def load_images(data_dir: Path, needs_calibration: bool, options: ReadOptions | None = None) -> Images:
     """Load from ``data_dir`` the images for an export; without a data set there are none.
 
     Args:
+        data_dir: The directory or file of the data set.
         needs_calibration: Whether to load the training images that calibrate int8 as well.
+        options: What to read; without it, the defaults.
 
     Raises:
         ZooError: The data set is damaged, or it is missing and int8 needs it.
     """
-    if not cifar10.is_present(data_dir):
+    if not is_present(data_dir, options):
         if needs_calibration:
             raise ZooError(
                 f"--precision int8 is calibrated on training images, and {data_dir} has none: name --data-dir"
             )
         return Images()
-    test = cifar10.load(data_dir, "test")
+    test = load(data_dir, "test", options=options)
     if not needs_calibration:
         return Images(test)
-    return Images(test, cifar10.load(data_dir, "train").images[:CALIBRATION_IMAGES])
+    training = load(data_dir, "train", options=options, quiet=True)
+    return Images(test, training.images[:CALIBRATION_IMAGES])
 
 
 def _serialize(model: onnx.ModelProto, metadata: dict[str, str]) -> bytes:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from cifar10_export.graph import INPUT, OUTPUTS, ServingGraph
 from cifar10_export.variants import Precision, Variant
-from cifar10_zoo.data.cifar10 import IMAGE_SHAPE, Dataset
+from cifar10_zoo.data.cifar10 import IMAGE_SHAPE
+from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.errors import ZooError
 from cifar10_zoo.network.model import NUM_CLASSES, Cifar10Net
 from cifar10_zoo.training.inference import BATCH_SIZE

@@ -10,6 +10,7 @@ from cifar10_export import Variant
 from cifar10_export.exporter import Images, export_checkpoint
 
 from cifar10_zoo.data import cifar10
+from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.errors import CheckpointError
 from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.inference import predict
@@ -67,7 +68,7 @@ def test_the_metadata_of_a_ten_crop_model_has_views_10(trained: Checkpoint) -> N
 
 def test_test_images_of_other_classes_are_refused(trained: Checkpoint, few_images: Images) -> None:
     assert few_images.test is not None
-    other = cifar10.Dataset("cifar10", cifar10.CLASSES["cifar10"], few_images.test.images, few_images.test.labels)
+    other = Dataset("cifar10", cifar10.CLASSES["cifar10"], few_images.test.images, few_images.test.labels)
     with pytest.raises(CheckpointError, match="was trained on synthetic data"):
         export_checkpoint(trained, Variant(), Images(other))
 

@@ -3,7 +3,7 @@
 import onnx
 import onnxruntime
 
-from cifar10_zoo.data.cifar10 import Dataset
+from cifar10_zoo.data.dataset import Dataset
 
 
 def session(content: bytes) -> onnxruntime.InferenceSession:

@@ -16,6 +16,7 @@ from cifar10_runtime.engine.models import bundled, find_model
 from cifar10_runtime.engine.threads import usable_processors
 
 from cifar10_zoo.data import cifar10
+from cifar10_zoo.data.dataset import Dataset
 from tests.helpers.command_line import assert_fails_cleanly, infer
 from tests.helpers.openvino import python_path, run_scenario
 from tests.stress.interrupt_inference import end, rows_of, start, wait_for_reader
@@ -57,7 +58,7 @@ def real_images(cifar10_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder / "images.npy", folder / "labels.npy"
 
 
-def pixels(data: cifar10.Dataset) -> np.ndarray:
+def pixels(data: Dataset) -> np.ndarray:
     """Return all images [N, 32, 32, 3] uint8."""
     return data.images.permute(0, 2, 3, 1).contiguous().numpy()
 

@@ -24,7 +24,7 @@ from pyarrow import parquet
 
 from cifar10_zoo import image_folders, synthetic
 from cifar10_zoo.data import cifar10 as dataset
-from cifar10_zoo.data.cifar10 import Dataset
+from cifar10_zoo.data.dataset import Dataset
 
 INFER = Path(sys.executable).with_name("cifar10-infer")
 INFER_ON_RAY = Path(sys.executable).with_name("cifar10-infer-ray")

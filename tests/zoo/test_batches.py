@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.batches import LazyBatch, TrainingBatches, alternating_flips, batch_indices
-from cifar10_zoo.data.cifar10 import Dataset
+from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.data.transforms import augment, sample_augmentation
 
 SEEDS = st.integers(0, 2**63 - 1)

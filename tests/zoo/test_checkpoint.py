@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.data.cifar10 import CLASSES, Dataset
+from cifar10_zoo.data.cifar10 import CLASSES
+from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.errors import CheckpointError
 from cifar10_zoo.tracking import history
 from cifar10_zoo.tracking.history import Evaluation

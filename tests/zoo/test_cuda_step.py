@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cifar10_zoo.config import Hyperparameters, Precision
 from cifar10_zoo.data.batches import TrainingBatches
-from cifar10_zoo.data.cifar10 import Dataset
+from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.recipes import MODERN, TUTORIAL
 from cifar10_zoo.training.cuda_graph import SampleBuffer
 from cifar10_zoo.training.state import TrainingState

@@ -22,6 +22,7 @@ from cifar10_zoo.training.loss import losses
 from cifar10_zoo.training.run_control import run_lock
 from cifar10_zoo.training.state import TrainingState
 from tests.helpers.command_line import ROOT
+from tests.helpers.data_files import write_classes
 from tests.helpers.golden_reference import (
     TOWER_GRADIENT_NOISE,
     TOWER_LOSS_TOLERANCE,
@@ -158,3 +159,11 @@ def test_two_ranks_do_not_train_in_a_directory_in_use(synthetic_dir: Path, tmp_p
 def children(parent: int) -> list[int]:
     """Return the processes that ``parent`` has started, oldest first."""
     return [int(number) for number in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def test_only_rank_0_says_what_the_class_folders_have(tmp_path: Path) -> None:
+    for part, first in (("train", 0), ("test", 50)):
+        write_classes(tmp_path / "data" / part, {f"class {number}": 3 for number in range(10)}, first)
+    result = run(command(tmp_path / "data", tmp_path / "train", 2))
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("60 images, 30 of them for testing") == 1
