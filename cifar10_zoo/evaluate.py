@@ -19,6 +19,7 @@ from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.data.cifar10 import Dataset, load
 from cifar10_zoo.data.transforms import evaluation_images
 from cifar10_zoo.errors import OptionError
+from cifar10_zoo.network.model import scaled_count
 from cifar10_zoo.tracking import history, plots
 from cifar10_zoo.tracking.history import Evaluation
 from cifar10_zoo.tracking.tensorboard import Summaries
@@ -44,7 +45,7 @@ class Options(DataOptions):
     num_examples: int | None = None
     """Evaluate only this number of images, the first ones; their accuracy is only printed, not recorded."""
     batch_size: int = BATCH_SIZE
-    """Images per batch; it changes the speed, not the accuracy."""
+    """Images of 32x32 pixels per batch; it changes the speed, not the accuracy."""
     views: Views = 1
     """Crops per image. 1: the center, as in training. 10: ten-crop test-time augmentation (center and corners, each
     mirrored too); its accuracy is only printed, not recorded."""
@@ -116,7 +117,8 @@ def evaluate_checkpoint(saved: Checkpoint, data: Dataset, device: torch.device, 
     history.record(options.history_dir, Evaluation(saved.step, options.eval_data, len(data.images), accuracy))
     plots.draw(options.checkpoint_dir, options.history_dir)
     with Summaries(options.summary_dir) as summaries, torch.no_grad():
-        images = evaluation_images(data.images[:BATCH_SIZE].to(device))
+        some = data.images[: scaled_count(BATCH_SIZE, data.images.shape[-1])]
+        images = evaluation_images(some.to(device))
         summaries.batch(saved.step, images, model.activations(images))
         summaries.precision(saved.step, accuracy)
 

@@ -31,6 +31,7 @@ from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.cuda_graph import GraphedStep
 from cifar10_zoo.training.device import DeviceChoice, choose_device
 from cifar10_zoo.training.distributed import Ranks, connect_ranks, started_ranks
+from cifar10_zoo.training.pretrained import start_from
 from cifar10_zoo.training.run_control import StopRequest, run_lock, signal_name, stop_on_signals
 from cifar10_zoo.training.schedule import last_step
 from cifar10_zoo.training.state import TrainingState
@@ -86,14 +87,15 @@ def train(options: Options) -> TrainingState:
     data = load(options.data_dir, "train", options.data_url)
     with connect_ranks() as ranks, run_lock(options.train_dir) if ranks.is_main else nullcontext():
         ranks.barrier()  # the other ranks wait until rank 0 has the lock, and exit here if rank 0 cannot get it
-        state = TrainingState(run_hyperparameters(options, ranks), device, ranks)
+        hyperparameters, image_size = run_hyperparameters(options, ranks), data.images.shape[-1]
+        state = TrainingState(hyperparameters, device, ranks, len(data.classes), image_size)
         with stop_on_signals(second_kills=ranks.world_size == 1) as stop:
             if checkpoint.latest(options.train_dir):
                 saved = checkpoint.read_newest(options.train_dir)
                 require_same_run(saved, data, state.hyperparameters)
                 saved.restore(state)
-            elif state.hyperparameters.whiten:
-                state.whiten(data.images)
+            else:
+                initialize(state, data)
             require_same_step(state, ranks, options.train_dir)
             stop_signal = take_steps(options, data, state, ranks, stop)
     if ranks.is_main:
@@ -103,6 +105,18 @@ def train(options: Options) -> TrainingState:
     if stop_signal:
         raise Stopped(stop_signal)
     return state
+
+
+def initialize(state: TrainingState, data: Dataset) -> None:
+    """Replace the random initial weights of a new run as its hyperparameters ask for."""
+    recipe = state.hyperparameters
+    if recipe.init_from:
+        kept = start_from(recipe.init_from, state, data)
+        if state.ranks.is_main:
+            last = "" if kept else ", except softmax_linear, which is new for these classes"
+            print(f"starting with the weights of {recipe.init_from}{last}", file=sys.stderr)
+    elif recipe.whiten:
+        state.whiten(data.images)
 
 
 def take_steps(options: Options, data: Dataset, state: TrainingState, ranks: Ranks, stop: StopRequest) -> int:
@@ -151,7 +165,11 @@ def run_hyperparameters(options: Options, ranks: Ranks) -> Hyperparameters:
 def require_same_run(saved: Checkpoint, data: Dataset, hyperparameters: Hyperparameters) -> None:
     """Raise CheckpointError unless ``saved`` was trained on the same data set with the same hyperparameters."""
     saved.require_classes_of(data)
-    advice = f"continue with the same values, or choose another --train-dir than {saved.path.parent}"
+    folder = saved.path.parent
+    advice = (
+        "continue with the same values, or start a new run with its weights: "
+        f"choose another --train-dir and --init-from {folder}"
+    )
     was, now = asdict(saved.hyperparameters), asdict(hyperparameters)
     if (ranks := was.pop("num_gpus")) != now["num_gpus"]:
         raise CheckpointError(f"{saved.path} was trained by {ranks} processes, not {now['num_gpus']}: {advice}")

@@ -73,11 +73,11 @@ class Dataset:
     name: str
     """``cifar10`` and ``synthetic`` for these data sets, ``custom`` for any other."""
     classes: tuple[str, ...]
-    """The ten class names, in the order of the labels."""
+    """The class names, in the order of the labels."""
     images: Tensor
-    """[N, 3, 32, 32] uint8, RGB."""
+    """[N, 3, S, S] uint8, RGB; S = 32 for CIFAR-10, another of ``IMAGE_SIZES`` for other images."""
     labels: Tensor
-    """[N] int64, 0 to 9."""
+    """[N] int64, positions in ``classes``."""
 
 
 def default_data_dir() -> Path:
