@@ -117,8 +117,8 @@ def evaluate_checkpoint(saved: Checkpoint, data: Dataset, device: torch.device, 
     history.record(options.history_dir, Evaluation(saved.step, options.eval_data, len(data.images), accuracy))
     plots.draw(options.checkpoint_dir, options.history_dir)
     with Summaries(options.summary_dir) as summaries, torch.no_grad():
-        some = data.images[: scaled_count(BATCH_SIZE, data.images.shape[-1])]
-        images = evaluation_images(some.to(device))
+        shown = data.images[: scaled_count(BATCH_SIZE, data.images.shape[-1])]
+        images = evaluation_images(shown.to(device))
         summaries.batch(saved.step, images, model.activations(images))
         summaries.precision(saved.step, accuracy)
 

@@ -50,7 +50,8 @@ def predict_ten_crop(model: Cifar10Net, images: Tensor, batch_size: int = BATCH_
 
 
 def _batches(images: Tensor, batch_size: int) -> tuple[Tensor, ...]:
-    return images.split(scaled_count(batch_size, images.shape[-1]))
+    batches: tuple[Tensor, ...] = images.split(scaled_count(batch_size, images.shape[-1]))
+    return batches
 
 
 def top1_accuracy(model: Cifar10Net, data: Dataset, views: Views = 1, batch_size: int = BATCH_SIZE) -> float:

@@ -27,7 +27,7 @@ For int8, this tolerance finds only gross errors; ``ACCURACY_TOLERANCE`` finds a
 ACCURACY_TOLERANCE: dict[Precision, float] = {"fp32": 0.0, "fp16": 0.001, "int8": 0.002}
 """Largest allowed loss of top-1 accuracy. In fp32, every top-1 prediction must also equal PyTorch's.
 
-The values are for 10,000 test images or more; ``_accuracy_tolerance`` says what fewer images allow.
+The values are for 10,000 test images or more; ``accuracy_tolerance`` says what fewer images allow.
 """
 
 INT8_WEIGHT_LIMIT = 64
@@ -214,7 +214,7 @@ def verify_top1(
     is_right, was_right = (logits.argmax(axis=1) == labels for logits in (actual, expected))
     accuracy, reference_accuracy = float(is_right.mean()), float(was_right.mean())
     changed = int((is_right != was_right).sum())
-    loss, tolerance = reference_accuracy - accuracy, _accuracy_tolerance(precision, len(labels), changed)
+    loss, tolerance = reference_accuracy - accuracy, accuracy_tolerance(precision, len(labels), changed)
     if loss > tolerance + _ROUNDING:
         raise DifferenceError(
             f"top-1 accuracy in {precision} is {accuracy:.4f}, in PyTorch {reference_accuracy:.4f}: "
@@ -225,7 +225,7 @@ def verify_top1(
     return accuracy
 
 
-def _accuracy_tolerance(precision: Precision, images: int, changed: int) -> float:
+def accuracy_tolerance(precision: Precision, images: int, changed: int) -> float:
     """Return the largest allowed loss of accuracy.
 
     One image of a small test set is more than ``ACCURACY_TOLERANCE``. If rounding does no harm, a changed answer
@@ -251,7 +251,8 @@ def _session_logits(session: onnxruntime.InferenceSession, pixels: Tensor) -> ND
 
 
 def _batches(pixels: Tensor) -> tuple[Tensor, ...]:
-    return pixels.split(scaled_count(BATCH_SIZE, pixels.shape[1]))
+    batches: tuple[Tensor, ...] = pixels.split(scaled_count(BATCH_SIZE, pixels.shape[1]))
+    return batches
 
 
 def _count_different_predictions(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cifar10_export import Variant
+from cifar10_export import ServingGraph, Variant
 from cifar10_export.exporter import Images, export_checkpoint
 from PIL import Image
 
@@ -21,19 +21,36 @@ from tests.clients.test_browser import CHROMIUM, WEB, served
 from tests.clients.test_clients import classify
 from tests.helpers.command_line import ROOT, infer, run
 from tests.helpers.npm import need_packages, node, npm
+from tests.helpers.onnx_files import session
 from tests.helpers.shapes import SHAPES, Trained
 from tests.stress import ray_sources
 
 VARIANTS = {
-    "fp32": Variant(conv2_algorithm="direct"),
+    "fp32": Variant(),
+    "fp32-direct": Variant(conv2_algorithm="direct"),
+    "fp16": Variant("fp16", "direct"),
     "int8": Variant("int8", "direct"),
-    "views10": Variant(conv2_algorithm="direct", ten_crop=True),
+    "views10": Variant(ten_crop=True),
 }
+MODELS = [
+    (2, 48, "fp32"),
+    (2, 48, "int8"),
+    (2, 48, "views10"),
+    (3, 32, "int8"),
+    (17, 64, "fp32"),
+    (17, 64, "fp16"),
+    (100, 96, "fp32"),
+    (100, 96, "int8"),
+    (1000, 32, "fp32-direct"),
+    (1000, 32, "int8"),
+]
+"""Shapes and variants: not all pairs, because an export takes seconds."""
+RELATIVE_TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 0.1}
 COUNT = 12
 """Number of pictures to classify."""
 
-shapes = pytest.mark.parametrize(("classes", "size"), SHAPES)
-extremes = pytest.mark.parametrize(("classes", "size"), [SHAPES[0], SHAPES[-1]])
+models = pytest.mark.parametrize(("classes", "size", "variant"), MODELS)
+largest = pytest.mark.parametrize(("classes", "size", "variant"), [(1000, 32, "fp32-direct")])
 
 ModelOf = Callable[[int, int, str], Path]
 
@@ -72,7 +89,7 @@ def probabilities_of(trained_shape: Trained, classes: int, size: int, views: int
     return predict(saved.ema_model(), some(data).images).softmax(dim=1)
 
 
-@shapes
+@pytest.mark.parametrize(("classes", "size"), SHAPES)
 def test_a_checkpoint_is_evaluated_and_recorded(
     trained_shape: Trained, classes: int, size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,8 +101,24 @@ def test_a_checkpoint_is_evaluated_and_recorded(
     assert [row.precision for row in history.evaluations(tmp_path)] == [pytest.approx(accuracy)]
 
 
-@shapes
-@pytest.mark.parametrize("variant", VARIANTS)
+@models
+def test_an_exported_model_gives_pytorchs_outputs(
+    trained_shape: Trained, model_of: ModelOf, classes: int, size: int, variant: str
+) -> None:
+    saved, data = trained_shape(classes, size)
+    run = session(model_of(classes, size, variant).read_bytes()).run
+    reference = ServingGraph(saved.ema_model(), VARIANTS[variant].ten_crop, size).eval()
+    for count in (1, 3):
+        pixels = data.images[:count].permute(0, 2, 3, 1).contiguous()
+        with torch.inference_mode():
+            expected = reference(pixels)
+        for actual, wanted in zip(run(None, {"images": pixels.numpy()}), expected, strict=True):
+            tolerance = RELATIVE_TOLERANCE[VARIANTS[variant].precision] * max(1, float(wanted.abs().max()))
+            assert actual.shape == (count, classes)
+            np.testing.assert_allclose(actual, wanted, rtol=0, atol=tolerance)
+
+
+@models
 def test_cifar10_infer_gives_pytorchs_answers_and_a_report(
     trained_shape: Trained, model_of: ModelOf, pictures: Path, classes: int, size: int, variant: str, tmp_path: Path
 ) -> None:
@@ -98,7 +131,7 @@ def test_cifar10_infer_gives_pytorchs_answers_and_a_report(
     with output.open(newline="", encoding="utf-8") as file:
         rows = {int(Path(row["path"]).stem): row for row in csv.DictReader(file)}
     assert len(rows) == COUNT
-    tolerance = 0.1 if variant == "int8" else 1e-5
+    tolerance = {"int8": 0.1, "fp16": 5e-3}.get(variant, 1e-5)
     for number, row in rows.items():
         for label, probability in (("label", "probability"), ("label_2", "probability_2")):
             wanted = float(expected[number, data.classes.index(row[label])])
@@ -110,27 +143,27 @@ def test_cifar10_infer_gives_pytorchs_answers_and_a_report(
     assert ("The 50 most frequent of" in page) == (classes > 50)
 
 
-@extremes
+@largest
 def test_cifar10_infer_ray_writes_the_rows_of_cifar10_infer(
-    model_of: ModelOf, pictures: Path, classes: int, size: int, tmp_path: Path
+    model_of: ModelOf, pictures: Path, classes: int, size: int, variant: str, tmp_path: Path
 ) -> None:
-    words = ("--model", model_of(classes, size, "fp32"), "--top-k", 2)
+    words = ("--model", model_of(classes, size, variant), "--top-k", 2)
     assert infer(pictures, *words, "--output", tmp_path / "cli.parquet").returncode == 0
     result = run(ray_sources.INFER_ON_RAY, pictures, *words, "--output", tmp_path / "ray")
     assert result.returncode == 0, result.stderr
     assert sorted(ray_sources.rows_of(tmp_path / "ray")) == sorted(ray_sources.rows_of(tmp_path / "cli.parquet"))
 
 
-@shapes
+@pytest.mark.parametrize(("classes", "size", "variant"), [model for model in MODELS if "fp32" in model[2]])
 def test_the_node_client_gives_pytorchs_answers(
-    trained_shape: Trained, model_of: ModelOf, pictures: Path, classes: int, size: int, tmp_path: Path
+    trained_shape: Trained, model_of: ModelOf, pictures: Path, classes: int, size: int, variant: str, tmp_path: Path
 ) -> None:
     _, data = trained_shape(classes, size)
     paths = []
     for source in sorted(pictures.glob("*/*.png"), key=lambda path: path.name):
         paths.append(tmp_path / f"{source.stem}.ppm")
         Image.open(source).save(paths[-1])
-    result = classify(model_of(classes, size, "fp32"), *paths)
+    result = classify(model_of(classes, size, variant), *paths)
     assert result.returncode == 0, result.stderr
     rows = list(csv.reader(result.stdout.splitlines()))
     expected = probabilities_of(trained_shape, classes, size)
@@ -140,14 +173,14 @@ def test_the_node_client_gives_pytorchs_answers(
         assert float(expected[number, data.classes.index(label)]) == pytest.approx(float(probability), abs=1e-4)
 
 
-@extremes
+@largest
 def test_the_page_of_the_browser_gives_the_answers_of_cifar10_infer(
-    model_of: ModelOf, pictures: Path, classes: int, size: int, tmp_path: Path
+    model_of: ModelOf, pictures: Path, classes: int, size: int, variant: str, tmp_path: Path
 ) -> None:
     if not CHROMIUM:
         pytest.skip("chromium is not installed")
     need_packages(WEB)
-    model = model_of(classes, size, "fp32")
+    model = model_of(classes, size, variant)
     models = (str(model), str(model_of(classes, size, "int8")))
     built = npm("run", "build", "--", "--output", str(tmp_path / "page"), *models, cwd=WEB)
     assert built.returncode == 0, built.stderr
@@ -169,12 +202,12 @@ def test_the_page_of_the_browser_gives_the_answers_of_cifar10_infer(
         assert probability == pytest.approx(float(row["probability"]), abs=1e-4)
 
 
-@pytest.mark.parametrize(("classes", "size"), [SHAPES[0]])
+@pytest.mark.parametrize(("classes", "size", "variant"), [(2, 48, "fp32")])
 def test_torch_hub_loads_the_network_of_an_exported_model(
-    trained_shape: Trained, model_of: ModelOf, classes: int, size: int
+    trained_shape: Trained, model_of: ModelOf, classes: int, size: int, variant: str
 ) -> None:
     saved, data = trained_shape(classes, size)
-    path = str(model_of(classes, size, "fp32"))
+    path = str(model_of(classes, size, variant))
     network = torch.hub.load(str(ROOT), "cifar10_cnn", source="local", pretrained=path)
     to_input = torch.hub.load(str(ROOT), "cifar10_input", source="local")
     with torch.no_grad():

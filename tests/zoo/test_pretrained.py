@@ -72,6 +72,7 @@ def test_batch_norm_is_put_into_a_plain_network_without_a_change_of_its_logits(
     with torch.no_grad():
         for layer in (plain.conv1, plain.local3):
             layer.weight.mul_(scale)
+            assert layer.bias is not None
             torch.nn.init.normal_(layer.bias, std=scale)
     crops = evaluation_images(random_images(6, size))
     normalized = unfold_batch_norm(plain, crops)
