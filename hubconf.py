@@ -8,10 +8,10 @@ logits = network(to_input(images))  # images [N, 3, 32, 32] uint8 -> [N, 10] flo
 from collections.abc import Callable
 from pathlib import Path
 
-import onnx
 import torch
 
 from cifar10_zoo.data.transforms import evaluation_images
+from cifar10_zoo.network.exported import read_exported
 from cifar10_zoo.network.model import Cifar10Net
 
 dependencies = ["onnx", "torch"]
@@ -19,28 +19,24 @@ dependencies = ["onnx", "torch"]
 _MODEL = Path(__file__).parent / "runtime" / "cifar10_runtime" / "models" / "fp32-direct.onnx"
 
 
-def cifar10_cnn(pretrained: bool = False) -> Cifar10Net:
-    """The network: [N, 3, 24, 24] float32, standardized by ``cifar10_input`` -> logits [N, 10] float32.
+def cifar10_cnn(pretrained: bool | str = False, classes: int = 10, image_size: int = 32) -> Cifar10Net:
+    """The network: [N, 3, K, K] float32, standardized by ``cifar10_input`` -> logits [N, classes] float32.
 
     Args:
-        pretrained: Whether to load the weights of the model ``fp32`` (see MODEL_CARD.md); otherwise the weights are
-            freshly initialized.
+        pretrained: ``True`` for the weights of the model ``fp32`` (see MODEL_CARD.md), or the path of a model that
+            ``cifar10_export`` wrote in fp32, for its weights, classes and image size; otherwise the weights are freshly
+            initialized.
+        classes: Number of classes of a network without pretrained weights.
+        image_size: Height and width of its images in pixels: 32, 48, 64 or 96. The network takes crops of 3/4 of it.
     """
-    network = Cifar10Net()
     if pretrained:
-        network.load_state_dict(_weights(_MODEL, network))
-    return network.eval()
+        if (classes, image_size) != (10, 32):
+            raise ValueError("pretrained weights have their own classes and image size: leave out both arguments")
+        network, _ = read_exported(_MODEL if pretrained is True else Path(pretrained))
+        return network
+    return Cifar10Net(classes=classes, image_size=image_size).eval()
 
 
 def cifar10_input() -> Callable[[torch.Tensor], torch.Tensor]:
-    """The preprocessing: images [N, 3, 32, 32] uint8 RGB -> cropped and standardized, [N, 3, 24, 24] float32."""
+    """The preprocessing: images [N, 3, S, S] uint8 RGB -> cropped and standardized, [N, 3, K, K] float32, K = 3/4 S."""
     return evaluation_images
-
-
-def _weights(path: Path, network: Cifar10Net) -> dict[str, torch.Tensor]:
-    """Read the parameters of ``network`` from an exported direct graph, in which they keep their names."""
-    initializers = {tensor.name.removeprefix("network."): tensor for tensor in onnx.load(path).graph.initializer}
-    return {
-        name: torch.from_numpy(onnx.numpy_helper.to_array(initializers[name]).copy())
-        for name, _ in network.named_parameters()
-    }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.runs import Run
+from cifar10_zoo.network.model import IMAGE_SIZES
 
 OURS = ("fp32", "int8", "fp16", "fp32 in TF32", "ours")
 """The contestants of this project; all others are peers."""
@@ -265,6 +266,15 @@ MEASUREMENTS = (
         "Training input pipeline without the training step",
         number("test_input_pipeline", "images_per_s"),
         "{:,.0f} images/s",
+    ),
+    *(
+        Measurement(
+            f"{model} model only, 2 threads: images of {size}x{size} pixels",
+            number(f"test_throughput_by_image_size[{size}]", "images_per_s", model),
+            "{:,.0f} images/s",
+        )
+        for model in ("fp32", "int8")
+        for size in IMAGE_SIZES
     ),
 )
 """The last table of docs/benchmarks.md."""

@@ -21,6 +21,9 @@ class Hyperparameters:
     """Recipe that sets the defaults of the other hyperparameters."""
     seed: int = 0
     """Seed of the initial weights, the order of the images and the augmentation (new)."""
+    init_from: str | None = None
+    """Trained weights to start from: modern or tutorial, which ship with cifar10-infer, or a directory of checkpoints
+    (new). The last layer is new unless its classes are those of the data."""
     batch_size: int = 128
     """Images per batch (batch_size)."""
     initial_learning_rate: float = 0.1

@@ -14,19 +14,21 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from cifar10_runtime.atomic import write_file
 
 from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.data.load import load
 from cifar10_zoo.data.transforms import evaluation_images
 from cifar10_zoo.errors import OptionError
-from cifar10_zoo.tracking import history, plots
+from cifar10_zoo.network.model import scaled_count
+from cifar10_zoo.tracking import class_metrics, history, plots
 from cifar10_zoo.tracking.history import Evaluation
 from cifar10_zoo.tracking.tensorboard import Summaries
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.device import DeviceChoice, choose_device
-from cifar10_zoo.training.inference import BATCH_SIZE, Views, top1_accuracy
+from cifar10_zoo.training.inference import BATCH_SIZE, Views, predicted_classes
 
 _YEAR = 365 * 24 * 3600  # seconds
 
@@ -45,12 +47,15 @@ class Options(DataOptions):
     num_examples: int | None = None
     """Evaluate only this number of images, the first ones; their accuracy is only printed, not recorded."""
     batch_size: int = BATCH_SIZE
-    """Images per batch; it changes the speed, not the accuracy."""
+    """Images of 32x32 pixels per batch; it changes the speed, not the accuracy."""
     views: Views = 1
     """Crops per image. 1: the center, as in training. 10: ten-crop test-time augmentation (center and corners, each
     mirrored too); its accuracy is only printed, not recorded."""
     eval_interval_secs: float = 300.0
     """Seconds between two checks for a newer checkpoint."""
+    json: Path | None = None
+    """File to write: accuracy, confusion matrix, and precision, recall and F1 score per class. A terminal shows them,
+    too."""
     run_once: bool = False
     """Evaluate once and exit."""
     device: DeviceChoice = "auto"
@@ -110,14 +115,22 @@ def evaluate_checkpoint(saved: Checkpoint, data: Dataset, device: torch.device, 
         require_writable(options)
     print(f"{saved.path}: step {saved.step}, {len(some.images)} {data.name} images", file=sys.stderr)
     model = saved.ema_model().to(device)
-    accuracy = top1_accuracy(model, some, options.views, options.batch_size)
+    predictions = predicted_classes(model, some.images, options.views, options.batch_size)
+    accuracy = float((predictions == some.labels).double().mean())
     print(f"{datetime.now()}: precision @ 1 = {accuracy:.3f}", flush=True)
+    confusion = class_metrics.confusion_matrix(some.labels, predictions, len(data.classes))
+    if sys.stdout.isatty():
+        print(class_metrics.as_text(confusion, data.classes))
+    if options.json:
+        facts = {"step": saved.step, "dataset": data.name, "eval_data": options.eval_data, "views": options.views}
+        write_file(options.json, class_metrics.as_json(confusion, data.classes, **facts).encode())
     if not is_recorded:
         return
     history.record(options.history_dir, Evaluation(saved.step, options.eval_data, len(data.images), accuracy))
     plots.draw(options.checkpoint_dir, options.history_dir)
     with Summaries(options.summary_dir) as summaries, torch.no_grad():
-        images = evaluation_images(data.images[:BATCH_SIZE].to(device))
+        shown = data.images[: scaled_count(BATCH_SIZE, data.images.shape[-1])]
+        images = evaluation_images(shown.to(device))
         summaries.batch(saved.step, images, model.activations(images))
         summaries.precision(saved.step, accuracy)
 

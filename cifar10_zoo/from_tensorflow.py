@@ -6,6 +6,7 @@
 The converted checkpoint can be evaluated, exported and trained further, as any other.
 """
 
+import math
 import os
 import re
 import sys
@@ -24,7 +25,7 @@ from cifar10_zoo.cli import run
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.cifar10 import CLASSES
 from cifar10_zoo.errors import CheckpointError, OptionError, one_line
-from cifar10_zoo.network.model import tutorial_name
+from cifar10_zoo.network.model import image_size_of, tutorial_name
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.loss import LOSS_NAMES
 from cifar10_zoo.training.state import TrainingState
@@ -49,6 +50,9 @@ class Options:
     """Prefix of the checkpoint files, such as model.ckpt-100000 for model.ckpt-100000.index and its .data files."""
     train_dir: Path = Path("cifar10_train")
     """Directory to write the converted checkpoint to."""
+    labels: Path | None = None
+    """File with the class names, one per line, in the order of the labels. By default, ten classes are those of
+    CIFAR-10, and any other number of classes are called 0, 1, 2, ..."""
     hyperparameters: Annotated[Hyperparameters, tyro.conf.arg(name="")] = field(default_factory=Hyperparameters)
 
 
@@ -66,8 +70,11 @@ def convert(variables: Variables, hyperparameters: Hyperparameters) -> TrainingS
     """
     if hyperparameters.recipe != "tutorial" or hyperparameters.batch_norm or hyperparameters.whiten:
         raise OptionError("--recipe modern, --batch-norm and --whiten do not fit checkpoints of the original program")
+    if hyperparameters.init_from:
+        raise OptionError("--init-from does not fit a converted checkpoint, which has its own weights")
     variables = complete(variables)
-    state = TrainingState(hyperparameters)
+    classes, image_size = shape_of(variables)
+    state = TrainingState(hyperparameters, classes=classes, image_size=image_size)
     targets: dict[str, Tensor] = {}
     for name, parameter in state.model.named_parameters():
         variable = tutorial_name(name)
@@ -81,6 +88,15 @@ def convert(variables: Variables, hyperparameters: Hyperparameters) -> TrainingS
             target.copy_(to_torch(name, variables[name], target))
     state.step = int(variables[_STEP])
     return state
+
+
+def shape_of(variables: Variables) -> tuple[int, int]:
+    """Return the number of classes and the image size of the network with these variables; 10 and 32 if unknown.
+
+    If the shapes fit no network, ``to_torch`` says which variable has another shape than expected.
+    """
+    biases, local3 = (variables.get(name, np.empty(0)) for name in ("softmax_linear/biases", "local3/weights"))
+    return biases.size or 10, image_size_of(math.prod(local3.shape[:1]))
 
 
 def with_step(variables: Variables, source: Path) -> Variables:
@@ -137,7 +153,8 @@ def to_torch(name: str, value: NDArray[Any], target: Tensor) -> Tensor:
     if value.shape != tf_shape:
         raise CheckpointError(f"variable {name} has shape {list(value.shape)}, expected {list(tf_shape)}")
     if name.startswith("local3/weights"):  # rows: (row, column, channel) of pool2 -> (channel, row, column)
-        value = value.reshape(6, 6, 64, -1).transpose(2, 0, 1, 3).reshape(tf_shape)
+        size = math.isqrt(len(value) // 64)
+        value = value.reshape(size, size, 64, -1).transpose(2, 0, 1, 3).reshape(tf_shape)
     order = {4: (3, 2, 0, 1), 2: (1, 0)}.get(value.ndim, range(value.ndim))
     return torch.from_numpy(value.transpose(*order).copy())
 
@@ -164,6 +181,21 @@ def read(source: Path) -> Variables:
         raise CheckpointError(f"the checkpoint is damaged: {one_line(error)}") from None
 
 
+def name_and_classes(labels: Path | None, count: int) -> tuple[str, tuple[str, ...]]:
+    """Return the name of the data set and its class names, which a TensorFlow checkpoint does not have.
+
+    Raises:
+        OptionError: The file ``labels`` does not name ``count`` different classes.
+    """
+    if labels is None:
+        return ("cifar10", CLASSES["cifar10"]) if count == 10 else ("custom", tuple(map(str, range(count))))
+    lines = labels.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    classes = tuple(line.strip() for line in lines if line.strip())
+    if len(set(classes)) != count or len(classes) != count:
+        raise OptionError(f"--labels {labels} must name the {count} classes of the checkpoint, one per line")
+    return next((name for name, known in CLASSES.items() if classes == known), "custom"), classes
+
+
 def main(options: Options) -> None:
     """Read the checkpoint, convert it and write it."""
     try:
@@ -173,7 +205,8 @@ def main(options: Options) -> None:
         raise CheckpointError(f"{options.source}: {error}") from None
     if checkpoint.find(options.train_dir):
         raise CheckpointError(f"{options.train_dir} has checkpoints of another training: name another --train-dir")
-    target = checkpoint.save(state, options.train_dir, "cifar10", CLASSES["cifar10"])
+    name, classes = name_and_classes(options.labels, state.model.classes)
+    target = checkpoint.save(state, options.train_dir, name, classes)
     used = "" if has_ema(variables) else "; it has no EMA weights, so the weights are also the EMA weights"
     print(f"{target}: step {state.step}, from {options.source}{used}", file=sys.stderr)
 

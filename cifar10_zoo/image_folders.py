@@ -4,6 +4,7 @@ python -m cifar10_zoo.image_folders --output images
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +27,19 @@ class Options(DataOptions):
     """The test images or the training images."""
 
 
+def require_directory_names(classes: Sequence[str]) -> None:
+    """Raise DatasetError if the name of a class cannot be the name of a directory."""
+    if bad := next((name for name in classes if "/" in name or name.startswith(".")), None):
+        raise DatasetError(f"class {bad} cannot have a directory of this name: rename the class")
+
+
 def write(data: Dataset, directory: Path) -> None:
     """Write each image of ``data`` to ``directory/CLASS/NUMBER.png``, numbered in the order of the data set.
 
     Raises:
         DatasetError: ``directory`` exists already, or the name of a class cannot be the name of a directory.
     """
-    if bad := next((name for name in data.classes if "/" in name or name.startswith(".")), None):
-        raise DatasetError(f"class {bad} cannot have a directory of this name: rename the class")
+    require_directory_names(data.classes)
     if directory.exists():
         raise DatasetError(f"{directory} exists already: name another --output")
     with atomic.new_directory(directory) as unfinished:

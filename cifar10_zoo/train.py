@@ -25,6 +25,7 @@ from cifar10_zoo.data.batches import LazyBatch, TrainingBatches
 from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.data.load import load
 from cifar10_zoo.errors import CheckpointError, OptionError, Stopped, TrainingError
+from cifar10_zoo.network.model import require_image_size
 from cifar10_zoo.recipes import chosen_recipe
 from cifar10_zoo.tracking.logger import LoggerOptions, RunLogger
 from cifar10_zoo.training import checkpoint
@@ -32,6 +33,7 @@ from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.cuda_graph import GraphedStep
 from cifar10_zoo.training.device import DeviceChoice, choose_device
 from cifar10_zoo.training.distributed import Ranks, connect_ranks, started_rank, started_ranks
+from cifar10_zoo.training.pretrained import initialize
 from cifar10_zoo.training.run_control import StopRequest, run_lock, signal_name, stop_on_signals
 from cifar10_zoo.training.schedule import last_step
 from cifar10_zoo.training.state import TrainingState
@@ -63,6 +65,7 @@ class Options(LoggerOptions, DataOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_image_size(self.image_size)
         if not self.max_steps > 0:
             raise OptionError(f"--max-steps must be above 0, not {self.max_steps}")
         if (ranks := self.hyperparameters.num_gpus) not in (1, started_ranks()):
@@ -73,7 +76,7 @@ class Options(LoggerOptions, DataOptions):
             raise OptionError(f"--compile needs a C++ compiler: install {compiler}, or name one in CXX")
 
 
-def train(options: Options) -> TrainingState:
+def train(options: Options, data: Dataset | None = None) -> TrainingState:
     """Train until the last step, saving checkpoints, and return the final state.
 
     SIGINT, SIGTERM, SIGHUP, SIGBREAK or a closed console stop training after the current step, and that step is saved.
@@ -84,17 +87,21 @@ def train(options: Options) -> TrainingState:
         Stopped: A signal stopped training.
     """
     device = choose_device(options.device, tf32=options.hyperparameters.precision == "tf32")
-    data = load(options.data_dir, "train", options.data_url, options, quiet=started_rank() > 0)
+    data = data or load(options.data_dir, "train", options.data_url, options, quiet=started_rank() > 0)
     with connect_ranks() as ranks, run_lock(options.train_dir) if ranks.is_main else nullcontext():
         ranks.barrier()  # the other ranks wait until rank 0 has the lock, and exit here if rank 0 cannot get it
-        state = TrainingState(run_hyperparameters(options, ranks), device, ranks)
+        hyperparameters, image_size = run_hyperparameters(options, ranks), data.images.shape[-1]
+        state = TrainingState(hyperparameters, device, ranks, len(data.classes), image_size)
         with stop_on_signals(second_kills=ranks.world_size == 1) as stop:
             if checkpoint.latest(options.train_dir):
                 saved = checkpoint.read_newest(options.train_dir)
                 require_same_run(saved, data, state.hyperparameters)
                 saved.restore(state)
-            elif state.hyperparameters.whiten:
-                state.whiten(data.images)
+            else:
+                keeps_classes = initialize(state, data)
+                if ranks.is_main and (source := state.hyperparameters.init_from):
+                    last = "" if keeps_classes else ", except softmax_linear, which is new for these classes"
+                    print(f"starting with the weights of {source}{last}", file=sys.stderr)
             require_same_step(state, ranks, options.train_dir)
             stop_signal = take_steps(options, data, state, ranks, stop)
     if ranks.is_main:
@@ -152,7 +159,11 @@ def run_hyperparameters(options: Options, ranks: Ranks) -> Hyperparameters:
 def require_same_run(saved: Checkpoint, data: Dataset, hyperparameters: Hyperparameters) -> None:
     """Raise CheckpointError unless ``saved`` was trained on the same data set with the same hyperparameters."""
     saved.require_classes_of(data)
-    advice = f"continue with the same values, or choose another --train-dir than {saved.path.parent}"
+    folder = saved.path.parent
+    advice = (
+        "continue with the same values, or start a new run with its weights: "
+        f"choose another --train-dir and --init-from {folder}"
+    )
     was, now = asdict(saved.hyperparameters), asdict(hyperparameters)
     if (ranks := was.pop("num_gpus")) != now["num_gpus"]:
         raise CheckpointError(f"{saved.path} was trained by {ranks} processes, not {now['num_gpus']}: {advice}")

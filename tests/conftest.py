@@ -4,6 +4,7 @@ import importlib.util
 import os
 import signal
 import sys
+from functools import cache
 from pathlib import Path
 
 import hypothesis
@@ -15,9 +16,12 @@ from cifar10_zoo import image_folders, synthetic, train
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data import cifar10
 from cifar10_zoo.data.dataset import Dataset
+from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training.checkpoint import Checkpoint
 from tests.helpers.command_line import ROOT, run
 from tests.helpers.golden_reference import GOLDEN
 from tests.helpers.gpu import can_use_gpu
+from tests.helpers.shapes import Trained, colored_images, trained_state
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
 hypothesis.settings.load_profile("untimed")
@@ -109,3 +113,18 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 40, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def trained_shape(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A function that trains for a moment on images of one color per class; equal arguments train only once."""
+
+    @cache
+    def train_shape(classes: int, size: int) -> tuple[Checkpoint, Dataset]:
+        data = colored_images(classes, size, max(classes, 32))
+        recipe = Hyperparameters(batch_size=8, initial_learning_rate=0.02, moving_average_decay=0.5)
+        state = trained_state(data, 4, recipe)
+        path = checkpoint.save(state, tmp_path_factory.mktemp("shape"), data.name, data.classes)
+        return checkpoint.read(path), data
+
+    return train_shape

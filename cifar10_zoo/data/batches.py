@@ -56,7 +56,7 @@ class TrainingBatches:
         """Return batch ``number``.
 
         Returns:
-            Augmented images [batch_size, 3, 24, 24] float32 and labels [batch_size] int64.
+            Augmented images [batch_size, 3, K, K] float32 and labels [batch_size] int64, K = ``crop_size(S)``.
         """
         return self.assemble(self.sample(number).to(self.images.device))
 
@@ -89,7 +89,7 @@ class LazyBatch:
 
     @property
     def images(self) -> Tensor:
-        """[batch_size, 3, 24, 24] float32, augmented and standardized."""
+        """[batch_size, 3, K, K] float32, augmented and standardized."""
         return self._tensors[0]
 
     @property

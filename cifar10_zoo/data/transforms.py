@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cifar10_zoo.data.rng import AUGMENTATION, generator
-from cifar10_zoo.network.model import IMAGE_SIZE
+from cifar10_zoo.network.model import crop_size
 
 MAX_BRIGHTNESS_DELTA = 63.0
 """Largest change of brightness, in pixel values from 0 to 255."""
@@ -49,7 +49,7 @@ def sample_augmentation(seed: int, number: int, batch_size: int, image_size: int
         colors: Strength of the changes of brightness and contrast: 1 for the tutorial's, 0 for none.
     """
     random = generator(seed, AUGMENTATION, number)
-    offsets = random.integers(0, image_size - IMAGE_SIZE, size=(2, batch_size), endpoint=True)
+    offsets = random.integers(0, image_size - crop_size(image_size), size=(2, batch_size), endpoint=True)
     flip, brightness, contrast = random.random((3, batch_size), dtype=np.float32)
     delta, change = MAX_BRIGHTNESS_DELTA * colors, MAX_CONTRAST_CHANGE * colors
     return Augmentation(
@@ -65,11 +65,11 @@ def augment(images: Tensor, augmentation: Augmentation) -> Tensor:
     """Return cropped, flipped and standardized images with changed brightness and contrast; values are never clipped.
 
     Args:
-        images: [N, 3, H, W] uint8.
+        images: [N, 3, S, S] uint8.
         augmentation: The parameters of the N images, on the device of ``images``.
 
     Returns:
-        [N, 3, 24, 24] float32.
+        [N, 3, K, K] float32, K = ``crop_size(S)``: 24 for 32.
     """
     pixels = _crop_and_flip(images, augmentation).float()
     pixels = pixels + augmentation.brightness[:, None, None, None]
@@ -79,8 +79,8 @@ def augment(images: Tensor, augmentation: Augmentation) -> Tensor:
 
 
 def _crop_and_flip(images: Tensor, augmentation: Augmentation) -> Tensor:
-    """Return crops [N, 3, 24, 24] of ``images`` by one gather, which reads the columns of a flipped crop backward."""
-    offset = torch.arange(IMAGE_SIZE, device=images.device)
+    """Return crops [N, 3, K, K] of ``images`` by one gather, which reads the columns of a flipped crop backward."""
+    offset = torch.arange(crop_size(images.shape[-1]), device=images.device)
     rows = augmentation.y[:, None] + offset
     columns = augmentation.x[:, None] + torch.where(augmentation.flip[:, None], offset.flip(0), offset)
     image = torch.arange(len(images), device=images.device)[:, None, None, None]
@@ -89,9 +89,10 @@ def _crop_and_flip(images: Tensor, augmentation: Augmentation) -> Tensor:
 
 
 def center_crop(images: Tensor) -> Tensor:
-    """Return the center of each image: [N, 3, H, W] -> [N, 3, 24, 24]."""
-    top, left = (images.shape[2] - IMAGE_SIZE) // 2, (images.shape[3] - IMAGE_SIZE) // 2
-    return images[:, :, top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
+    """Return the center of each image: [N, 3, S, S] -> [N, 3, K, K]."""
+    size = crop_size(images.shape[-1])
+    start = (images.shape[-1] - size) // 2
+    return images[:, :, start : start + size, start : start + size]
 
 
 def standardize(pixels: Tensor) -> Tensor:
@@ -111,7 +112,7 @@ def standardize(pixels: Tensor) -> Tensor:
 
 
 def evaluation_images(images: Tensor) -> Tensor:
-    """Return the standardized center crops: [N, 3, H, W] uint8 -> [N, 3, 24, 24] float32."""
+    """Return the standardized center crops: [N, 3, S, S] uint8 -> [N, 3, K, K] float32."""
     return standardize(center_crop(images).float())
 
 
@@ -119,16 +120,15 @@ def ten_crop(images: Tensor) -> Tensor:
     """Return the standardized crops of the four corners and the center, then their mirror images.
 
     Args:
-        images: [N, 3, H, W] uint8.
+        images: [N, 3, S, S] uint8.
 
     Returns:
-        [10, N, 3, 24, 24] float32.
+        [10, N, 3, K, K] float32, K = ``crop_size(S)``.
 
     Source: Krizhevsky et al. 2012, section 4.1.
     """
-    bottom, right = images.shape[2] - IMAGE_SIZE, images.shape[3] - IMAGE_SIZE
-    corners = [
-        images[:, :, top : top + IMAGE_SIZE, left : left + IMAGE_SIZE] for top in (0, bottom) for left in (0, right)
-    ]
+    size = crop_size(images.shape[-1])
+    starts = (0, images.shape[-1] - size)
+    corners = [images[:, :, top : top + size, left : left + size] for top in starts for left in starts]
     crops = [standardize(crop.float()) for crop in (*corners, center_crop(images))]
     return torch.stack([*crops, *(crop.flip(3) for crop in crops)])

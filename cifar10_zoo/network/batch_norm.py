@@ -18,6 +18,11 @@ from cifar10_zoo.network.model import Cifar10Net
 
 MOMENTUM = 0.02
 """Weight of a batch in the running statistics."""
+STATISTICS_IMAGES = 2_000
+"""Number of images of 32x32 pixels that ``unfold_batch_norm`` needs for the running means."""
+
+_LAYERS = ("conv1", "conv2", "local3", "local4")
+"""The layers whose outputs are normalized."""
 
 _CHECKPOINT_NAMES = {"running_mean": "mean", "running_var": "variance"}
 """Names of the running statistics in a checkpoint; all other tensors have PyTorch's names."""
@@ -30,19 +35,21 @@ class Cifar10NetBN(Cifar10Net):
 
     Args:
         seed: Seed of the initial weights.
+        classes: As in ``Cifar10Net``.
+        image_size: As in ``Cifar10Net``.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__(seed)
-        for layer in (self.conv1, self.conv2, self.local3, self.local4):
-            layer.register_parameter("bias", None)  # batch normalization has one
+    def __init__(self, seed: int = 0, classes: int = 10, image_size: int = 32) -> None:
+        super().__init__(seed, classes, image_size)
+        for name in _LAYERS:
+            getattr(self, name).register_parameter("bias", None)  # batch normalization has one
         self.conv1_norm = _without_scale(nn.BatchNorm2d(64, momentum=MOMENTUM))
         self.conv2_norm = _without_scale(nn.BatchNorm2d(64, momentum=MOMENTUM))
         self.local3_norm = _without_scale(nn.BatchNorm1d(384, momentum=MOMENTUM))
         self.local4_norm = _without_scale(nn.BatchNorm1d(192, momentum=MOMENTUM))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits [N, 10] of ``images`` [N, 3, 24, 24] float32, standardized."""
+        """Return the logits [N, classes] of ``images`` [N, 3, K, K] float32, standardized."""
         # The normalization has a positive scale: it commutes with max pooling, which leaves it a quarter of the work.
         x = F.max_pool2d(self.conv1(images), 3, stride=2, ceil_mode=True)  # [N, 64, 12, 12]
         x = self.norm1(F.relu(self.conv1_norm(x)))
@@ -75,8 +82,8 @@ def fold_batch_norm(model: Cifar10Net) -> Cifar10Net:
     """Return the plain network with the same logits as ``model`` in evaluation mode; a plain ``model`` is returned."""
     if not isinstance(model, Cifar10NetBN):
         return model
-    plain = Cifar10Net().to(model.conv1.weight.device)
-    for name in ("conv1", "conv2", "local3", "local4"):
+    plain = Cifar10Net(classes=model.classes, image_size=model.image_size).to(model.conv1.weight.device)
+    for name in _LAYERS:
         layer, norm, target = getattr(model, name), getattr(model, f"{name}_norm"), getattr(plain, name)
         fuse = fuse_conv_bn_weights if isinstance(layer, nn.Conv2d) else fuse_linear_bn_weights
         statistics = (norm.running_mean, norm.running_var, norm.eps)
@@ -85,6 +92,41 @@ def fold_batch_norm(model: Cifar10Net) -> Cifar10Net:
         target.bias.copy_(bias)
     plain.softmax_linear.load_state_dict(model.softmax_linear.state_dict())
     return plain
+
+
+@torch.no_grad()
+def unfold_batch_norm(plain: Cifar10Net, crops: Tensor) -> Cifar10NetBN:
+    """Return a network with batch normalization that has the logits of ``plain`` in evaluation mode.
+
+    Without a scale, batch normalization computes (Wx - mean) / sqrt(variance + eps) + bias. W are the weights of
+    ``plain``, the divisor is 1, and bias = mean + the bias of ``plain``. For the logits, any mean would do. But
+    training replaces mean and variance by those of each batch. With the means of ``crops``, training starts close to
+    ``plain``, too, if the variance of each layer's outputs is about 1, as after training with batch normalization.
+
+    Args:
+        plain: The network, on the CPU.
+        crops: [N, 3, K, K] float32, standardized; images like those of the coming training.
+    """
+    model = Cifar10NetBN(classes=plain.classes, image_size=plain.image_size).eval()
+    hooks = []
+    for name in _LAYERS:
+        layer, norm, source = getattr(model, name), getattr(model, f"{name}_norm"), getattr(plain, name)
+        layer.weight.copy_(source.weight)
+        norm.bias.copy_(source.bias)
+        norm.running_var.fill_(1 - norm.eps)
+        hooks.append(norm.register_forward_pre_hook(_center))
+    model.softmax_linear.load_state_dict(plain.softmax_linear.state_dict())
+    model(crops)
+    for hook in hooks:
+        hook.remove()
+    return model
+
+
+def _center(norm: nn.BatchNorm1d | nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+    """Set the running mean of ``norm``, 0 before, to the mean of its input, and change its bias by as much."""
+    assert norm.running_mean is not None
+    norm.running_mean.copy_(inputs[0].transpose(0, 1).flatten(1).mean(dim=1))
+    norm.bias.add_(norm.running_mean)
 
 
 def named_tensors(model: Cifar10Net) -> dict[str, Tensor]:

@@ -7,14 +7,41 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-NUM_CLASSES = 10
-IMAGE_SIZE = 24
-"""Height and width in pixels of the network's input: crops of the 32x32 images."""
+from cifar10_zoo.errors import OptionError
+
+IMAGE_SIZES = (32, 48, 64, 96)
+"""Heights and widths in pixels of the images that a network can be made for; CIFAR-10 has 32."""
+
+
+def crop_size(image_size: int) -> int:
+    """Return height and width of the network's input, the crops of the images: 24 for 32, as in the tutorial."""
+    return image_size * 3 // 4
+
+
+def pool2_size(image_size: int) -> int:
+    """Return height and width of pool2: two poolings make a quarter of the crop, 6 for images of 32x32 pixels."""
+    return crop_size(image_size) // 4
+
+
+def image_size_of(local3_inputs: int) -> int:
+    """Return the image size of the network whose local3 has ``local3_inputs``; 32, the default, if there is none."""
+    return next((size for size in IMAGE_SIZES if 64 * pool2_size(size) ** 2 == local3_inputs), 32)
+
+
+def scaled_count(count: int, image_size: int) -> int:
+    """Return how many images of ``image_size`` need as much memory as ``count`` images of 32x32 pixels, at least 1."""
+    return max(1, count * 32**2 // image_size**2)
 
 
 def tutorial_name(parameter: str) -> str:
     """Return the tutorial's name of a parameter: ``conv1.weight`` -> ``conv1/weights``."""
     return parameter.replace(".weight", "/weights").replace(".bias", "/biases")
+
+
+def require_image_size(size: int) -> None:
+    """Raise OptionError if the network has no version for images of ``size`` x ``size`` pixels."""
+    if size not in IMAGE_SIZES:
+        raise OptionError(f"--image-size must be one of {', '.join(map(str, IMAGE_SIZES))}, not {size}")
 
 
 class LocalResponseNorm(nn.Module):
@@ -66,35 +93,47 @@ class _Normalize(torch.autograd.Function):
 
 
 class Cifar10Net(nn.Module):
-    """conv1 pool1 norm1 conv2 norm2 pool2 local3 local4 softmax_linear: 1,068,298 parameters.
+    """conv1 pool1 norm1 conv2 norm2 pool2 local3 local4 softmax_linear: 1,068,298 parameters for CIFAR-10.
 
     Pooling is 3x3 with stride 2 and TensorFlow's SAME padding, which for even sizes pads only bottom and right, as
-    ``ceil_mode`` does. The input features of ``local3`` are pool2 [N, 64, 6, 6], flattened in (channel, row, column)
-    order; in the tutorial, the order is (row, column, channel).
+    ``ceil_mode`` does. The input features of ``local3`` are pool2, [N, 64, 6, 6], flattened in (channel, row,
+    column) order; in the tutorial, the order is (row, column, channel). All shapes in comments are those for CIFAR-10.
 
     Args:
         seed: Seed of the initial weights.
+        classes: Number of classes.
+        image_size: Height and width in pixels of the images, one of ``IMAGE_SIZES``; the network's input is a crop.
+
+    Raises:
+        OptionError: The network has no version for ``image_size``.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, classes: int = 10, image_size: int = 32) -> None:
         super().__init__()
+        require_image_size(image_size)
+        self.classes, self.image_size = classes, image_size
         self.conv1 = nn.Conv2d(3, 64, kernel_size=5, padding=2)
         self.norm1 = LocalResponseNorm(64)
         self.conv2 = nn.Conv2d(64, 64, kernel_size=5, padding=2)
         self.norm2 = LocalResponseNorm(64)
-        self.local3 = nn.Linear(64 * 6 * 6, 384)
+        self.local3 = nn.Linear(64 * pool2_size(image_size) ** 2, 384)
         self.local4 = nn.Linear(384, 192)
-        self.softmax_linear = nn.Linear(192, NUM_CLASSES)
+        self.softmax_linear = nn.Linear(192, classes)
         self._initialize(torch.Generator().manual_seed(seed))
         # Trains 1.6 times as fast on a CPU as in the default memory format. PyTorch's annotations lack the argument.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _initialize(self, generator: torch.Generator) -> None:
-        """Initialize biases with constants, weights from a normal distribution cut at two sigma (and not rescaled)."""
+        """Initialize biases with constants, weights from a normal distribution cut at two sigma (and not rescaled).
+
+        The sigma of local3 is the tutorial's for images of 32x32 pixels. For larger images, local3 has more inputs and
+        a smaller sigma, so that its outputs have the same standard deviation for all sizes.
+        """
+        local3_sigma = 0.04 * (pool2_size(32) / pool2_size(self.image_size))
         sigma_and_bias: list[tuple[nn.Conv2d | nn.Linear, float, float]] = [
             (self.conv1, 5e-2, 0.0),
             (self.conv2, 5e-2, 0.1),
-            (self.local3, 0.04, 0.1),
+            (self.local3, local3_sigma, 0.1),
             (self.local4, 0.04, 0.1),
             (self.softmax_linear, 1 / 192, 0.0),
         ]
@@ -107,10 +146,10 @@ class Cifar10Net(nn.Module):
         """Return the output of every layer, by name, in the order of the layers.
 
         Args:
-            images: [N, 3, 24, 24] float32, standardized.
+            images: [N, 3, K, K] float32, standardized, K = ``crop_size(image_size)``.
 
         Returns:
-            Post-activation outputs; the last one, ``softmax_linear``, is the logits [N, 10].
+            Post-activation outputs; the last one, ``softmax_linear``, is the logits [N, classes].
         """
         out: dict[str, Tensor] = {}
         x = out["conv1"] = F.relu(self.conv1(images))  # [N, 64, 24, 24]
@@ -125,5 +164,5 @@ class Cifar10Net(nn.Module):
         return out
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits [N, 10] of ``images`` [N, 3, 24, 24] float32, standardized."""
+        """Return the logits [N, classes] of ``images`` [N, 3, K, K] float32, standardized."""
         return self.activations(images)["softmax_linear"]

@@ -12,7 +12,7 @@ FILTERS = 32
 SIZE = 5
 """Height and width of a filter in pixels."""
 IMAGES = 2_000
-"""Number of images to compute the filters from; each has 400 patches."""
+"""Number of images of 32x32 pixels to compute the filters from; each has 400 patches."""
 EPSILON = 1e-2
 """Added to each variance, so that noise is not amplified to the variance of the image content."""
 
@@ -22,12 +22,12 @@ def whitening_filters(crops: Tensor) -> Tensor:
     """Return whitening filters: the principal components of the patches, each divided by its standard deviation.
 
     Args:
-        crops: [N, 3, 24, 24] float32, standardized.
+        crops: [N, 3, K, K] float32, standardized.
 
     Returns:
         [64, 3, 5, 5] float32: 32 filters in descending order of variance, then their negatives.
     """
-    patches = F.unfold(crops, SIZE).double()  # [N, 75, 400]
+    patches = F.unfold(crops, SIZE).double()  # [N, 75, 400] of crops with 24x24 pixels
     covariance = torch.einsum("npk,nqk->pq", patches, patches) / (len(patches) * patches.shape[2])
     variances, components = torch.linalg.eigh(covariance)
     scaled = components * torch.rsqrt(variances + EPSILON)

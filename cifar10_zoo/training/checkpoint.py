@@ -15,9 +15,10 @@ metadata.
 
 import hashlib
 import json
+import math
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -32,7 +33,7 @@ from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.errors import CheckpointError, OptionError, one_line
 from cifar10_zoo.network.batch_norm import fold_batch_norm, named_tensors
-from cifar10_zoo.network.model import Cifar10Net
+from cifar10_zoo.network.model import Cifar10Net, image_size_of
 from cifar10_zoo.training.state import TrainingState, new_model
 
 FORMAT_VERSION = "1"
@@ -40,6 +41,8 @@ KEPT = 5
 """How many of the newest checkpoints ``prune`` keeps: 5, as ``tf.train.Saver`` does by default."""
 
 _FILE_NAME = re.compile(r"model\.ckpt-(\d+)\.safetensors")
+_LISTED = 20
+"""Largest number of class names in an error message."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,12 @@ class Checkpoint:
     test_fraction: float | None = None
     """``Dataset.test_fraction`` of the training data."""
 
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels of the training images."""
+        local3 = self.tensors.get("weights/local3.weight", torch.empty(0))
+        return image_size_of(math.prod(local3.shape[1:]))  # ``_tensors_like`` finds a shape that fits no image size
+
     @torch.no_grad()
     def ema_model(self) -> Cifar10Net:
         """Return the network with the EMA weights for evaluation and export, batch normalization folded, on the CPU.
@@ -68,7 +77,7 @@ class Checkpoint:
         Raises:
             CheckpointError: An EMA weight is missing or has another shape.
         """
-        model = new_model(self.hyperparameters)
+        model = new_model(self.hyperparameters, len(self.classes), self.image_size)
         weights = {f"averages/{name}": tensor for name, tensor in named_tensors(model).items()}
         for name, tensor in self._tensors_like(weights).items():
             weights[name].copy_(tensor)
@@ -83,14 +92,14 @@ class Checkpoint:
         state.load(self._tensors_like(state.tensors()), self.step)
 
     def require_classes_of(self, data: Dataset) -> None:
-        """Check that the training data had the name and the classes of ``data``, and were divided in the same way.
+        """Check that the training data had the name, classes, image size and division of ``data``.
 
         Raises:
             CheckpointError: They were not: with a lower test fraction, test images could be among the training images.
         """
         if (self.dataset, self.classes) != (data.name, data.classes):
-            trained = f"{self.dataset} data ({', '.join(self.classes)})"
-            given = f"{data.name} data ({', '.join(data.classes)})"
+            trained = f"{self.dataset} data ({_listed(self.classes)})"
+            given = f"{data.name} data ({_listed(data.classes)})"
             raise CheckpointError(
                 f"{self.path} was trained on {trained}, not {given}: choose the --data-dir of {self.dataset} data"
             )
@@ -98,6 +107,11 @@ class Checkpoint:
             raise CheckpointError(
                 f"{self.path} was trained with --test-fraction {self.test_fraction:g}, not {data.test_fraction:g}: "
                 "choose the same fraction, so that no test image is a training image"
+            )
+        if self.image_size != (size := data.images.shape[-1]):
+            raise CheckpointError(
+                f"{self.path} was trained on images of {self.image_size}x{self.image_size} pixels, not {size}x{size}: "
+                f"choose --image-size {self.image_size}"
             )
 
     def _tensors_like(self, expected: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -108,6 +122,12 @@ class Checkpoint:
                 found = "is missing" if tensor is None else f"has shape {list(tensor.shape)}"
                 raise CheckpointError(f"{self.path}: tensor {name} {found}, expected {list(target.shape)}")
         return {name: self.tensors[name] for name in expected}
+
+
+def _listed(classes: Sequence[str]) -> str:
+    """Return the first class names and the number of all, for an error of one line about 1,000 classes."""
+    names = ", ".join(classes[:_LISTED])
+    return names if len(classes) <= _LISTED else f"{names}, ... {len(classes)} classes"
 
 
 def save(

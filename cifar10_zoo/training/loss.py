@@ -16,7 +16,7 @@ def losses(model: Cifar10Net, logits: Tensor, labels: Tensor, hyperparameters: H
 
     Args:
         model: The network; its dense weights are decayed.
-        logits: [N, 10] float32.
+        logits: [N, classes] float32.
         labels: [N] int64.
         hyperparameters: ``weight_decay`` and ``label_smoothing`` are used.
 

@@ -9,8 +9,14 @@ from torch import Tensor, nn
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.transforms import evaluation_images
 from cifar10_zoo.network import whitening
-from cifar10_zoo.network.batch_norm import Cifar10NetBN, named_tensors
-from cifar10_zoo.network.model import Cifar10Net
+from cifar10_zoo.network.batch_norm import (
+    STATISTICS_IMAGES,
+    Cifar10NetBN,
+    fold_batch_norm,
+    named_tensors,
+    unfold_batch_norm,
+)
+from cifar10_zoo.network.model import Cifar10Net, scaled_count
 from cifar10_zoo.training.distributed import Ranks
 from cifar10_zoo.training.ema import EmaWeights, ema_decay
 from cifar10_zoo.training.loss import LossAverages, losses
@@ -19,26 +25,39 @@ from cifar10_zoo.training.schedule import learning_rate
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def new_model(hyperparameters: Hyperparameters) -> Cifar10Net:
+def new_model(hyperparameters: Hyperparameters, classes: int = 10, image_size: int = 32) -> Cifar10Net:
     """Return a network with initial weights, with batch normalization if ``hyperparameters`` ask for it."""
     network = Cifar10NetBN if hyperparameters.batch_norm else Cifar10Net
-    return network(hyperparameters.seed)
+    return network(hyperparameters.seed, classes, image_size)
 
 
 class TrainingState:
-    """The weights, EMA weights, momentum, loss averages, loss scale and step of a run; initially at step 0."""
+    """The weights, EMA weights, momentum, loss averages, loss scale and step of a run; initially at step 0.
+
+    Args:
+        hyperparameters: The hyperparameters of the run.
+        device: The device that trains.
+        ranks: The processes that train together; None for this process only.
+        classes: Number of classes of the data set.
+        image_size: Height and width of its images in pixels, one of ``network.model.IMAGE_SIZES``.
+    """
 
     network: nn.Module
     """The module that a step calls: ``model``, or a wrapper that compiles it."""
 
     def __init__(
-        self, hyperparameters: Hyperparameters, device: torch.device | str = "cpu", ranks: Ranks | None = None
+        self,
+        hyperparameters: Hyperparameters,
+        device: torch.device | str = "cpu",
+        ranks: Ranks | None = None,
+        classes: int = 10,
+        image_size: int = 32,
     ) -> None:
         self.hyperparameters = hyperparameters
         self.ranks = ranks or Ranks()
         self.device = torch.device(device)
         self.step = 0
-        self.model = new_model(hyperparameters).to(device)
+        self.model = new_model(hyperparameters, classes, image_size).to(device)
         self.network = self.model
         self.ema = EmaWeights(self.model)
         self.loss_averages = LossAverages(hyperparameters.loss_average_decay, device)
@@ -50,16 +69,45 @@ class TrainingState:
 
     @torch.no_grad()
     def whiten(self, images: Tensor) -> None:
-        """Initialize conv1 with whitening filters, from the first 2,000 of ``images`` [N, 3, H, W] uint8."""
-        crops = evaluation_images(images[: whitening.IMAGES].cpu())
+        """Initialize conv1 with whitening filters, from the first of ``images`` [N, 3, S, S] uint8: 2,000 of 32x32."""
+        some = images[: scaled_count(whitening.IMAGES, images.shape[-1])]
+        crops = evaluation_images(some.cpu())
         self.model.conv1.weight.copy_(whitening.whitening_filters(crops))
         self.ema = EmaWeights(self.model)
+
+    def start_from(self, trained: Cifar10Net, images: Tensor, keep_classes: bool) -> None:
+        """Start with the weights of ``trained``; the EMA weights become equal to the weights.
+
+        In evaluation mode, the layers that are kept compute what they compute in ``trained``, also with batch
+        normalization.
+
+        Args:
+            trained: A plain network for images of the same size, on the CPU.
+            images: Training images [N, 3, S, S] uint8; with batch normalization, the first ones give its statistics.
+            keep_classes: Whether to keep the last layer of ``trained``; otherwise this layer keeps its initial weights.
+        """
+        if self.hyperparameters.batch_norm:
+            some = images[: scaled_count(STATISTICS_IMAGES, images.shape[-1])]
+            trained = unfold_batch_norm(trained, evaluation_images(some.cpu()))
+        weights = trained.state_dict()
+        if not keep_classes:
+            weights |= self.model.softmax_linear.state_dict(prefix="softmax_linear.")
+        self.model.load_state_dict(weights)
+        self.ema = EmaWeights(self.model)
+
+    @torch.no_grad()
+    def ema_model(self) -> Cifar10Net:
+        """Return a new network with the EMA weights for evaluation, batch normalization folded, on the CPU."""
+        model = new_model(self.hyperparameters, self.model.classes, self.model.image_size)
+        for name, tensor in named_tensors(model).items():
+            tensor.copy_(self.ema.weights[name])
+        return fold_batch_norm(model).eval()
 
     def train_step(self, images: Tensor, labels: Tensor) -> Tensor:
         """Take one step: loss, gradients, SGD, then loss averages and EMA weights.
 
         Args:
-            images: [N, 3, 24, 24] float32, standardized.
+            images: [N, 3, K, K] float32, standardized.
             labels: [N] int64.
 
         Returns:

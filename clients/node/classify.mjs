@@ -1,23 +1,22 @@
 // Classifies images with an exported model: node classify.mjs MODEL.onnx IMAGE.ppm...
 //
-// The images are binary PPM files (P6) of 32x32 pixels. Prints one line per image: path,label,probability
+// The images are binary PPM files (P6) of the size that the model takes: 32x32 pixels for the models of cifar10-infer.
+// Prints one line of CSV per image: path,label,probability
 
 import { readFileSync } from "node:fs";
 import ort from "onnxruntime-node";
 import { metadataOf } from "../../web/src/metadata.js";
 
-const SIZE = 32;
-
-/** Returns RGB [SIZE, SIZE, 3] of a PPM file. */
-function readPixels(path) {
+/** Returns RGB [size, size, 3] of a PPM file. */
+function readPixels(path, size) {
   const content = readFileSync(path);
   const header = /^P6(?:\s+|#.*\n)+(\d+)\s+(\d+)\s+(\d+)\s/.exec(content.toString("latin1"));
-  if (header?.slice(1).join() !== `${SIZE},${SIZE},255`) {
-    throw new Error(`${path}: not a binary PPM (P6) of ${SIZE}x${SIZE} pixels: convert the image`);
+  if (header?.slice(1).join() !== `${size},${size},255`) {
+    throw new Error(`${path}: not a binary PPM (P6) of ${size}x${size} pixels: convert the image`);
   }
   const pixels = content.subarray(header[0].length);
-  if (pixels.length !== SIZE * SIZE * 3) {
-    throw new Error(`${path}: ${pixels.length} bytes of pixels instead of ${SIZE * SIZE * 3}: the file is damaged`);
+  if (pixels.length !== size * size * 3) {
+    throw new Error(`${path}: ${pixels.length} bytes of pixels instead of ${size * size * 3}: the file is damaged`);
   }
   return pixels;
 }
@@ -32,17 +31,21 @@ function readLabels(model) {
   }
 }
 
+/** Returns a field of CSV, in quotes if it needs them: the name of a class may have a comma. */
+const field = (text) => (/[",]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+
 async function main(model, ...paths) {
   if (!paths.length) {
     throw new Error("usage: node classify.mjs MODEL.onnx IMAGE.ppm...");
   }
   const labels = readLabels(model);
   const session = await ort.InferenceSession.create(model);
+  const size = session.inputMetadata[0].shape[1];
   for (const path of paths) {
-    const images = new ort.Tensor("uint8", readPixels(path), [1, SIZE, SIZE, 3]);
+    const images = new ort.Tensor("uint8", readPixels(path, size), [1, size, size, 3]);
     const { probabilities } = await session.run({ images });
     const best = probabilities.data.indexOf(Math.max(...probabilities.data));
-    console.log(`${path},${labels[best]},${probabilities.data[best].toFixed(6)}`);
+    console.log(`${field(path)},${field(labels[best])},${probabilities.data[best].toFixed(6)}`);
   }
 }
 

@@ -56,7 +56,7 @@ def export_checkpoint(checkpoint: Checkpoint, variant: Variant, images: Images) 
     if accuracy is not None:
         metadata["test_accuracy"] = f"{accuracy:.4f}"
     content = _serialize(model, metadata)
-    verify_final(content, network, variant, metadata)
+    verify_final(content, network, variant, metadata, images.test)
     return ExportedModel(content, accuracy)
 
 

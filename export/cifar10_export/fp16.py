@@ -19,7 +19,7 @@ class Fp16Net(nn.Module):
         self.model.half()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits [N, 10] float32 of ``images`` [N, 3, 24, 24] float32, standardized."""
+        """Return the logits [N, classes] float32 of ``images`` [N, 3, K, K] float32, standardized."""
         logits: Tensor = self.model(images.half())
         return logits.float()
 

@@ -10,7 +10,6 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from cifar10_zoo.data.cifar10 import IMAGE_SHAPE
 from cifar10_zoo.data.transforms import evaluation_images, ten_crop
 
 OPSET = 18
@@ -28,38 +27,39 @@ class ServingGraph(nn.Module):
     same pixels.
 
     Args:
-        network: [N, 3, 24, 24] float32, standardized -> logits [N, 10] float32.
+        network: [N, 3, K, K] float32, standardized -> logits [N, classes] float32.
         ten_crop: Average the probabilities of ten crops per image, instead of classifying the center crop.
+        image_size: S, height and width in pixels of the images; the network takes crops of K = 3/4 S pixels.
     """
 
-    def __init__(self, network: nn.Module, ten_crop: bool = False) -> None:
+    def __init__(self, network: nn.Module, ten_crop: bool = False, image_size: int = 32) -> None:
         super().__init__()
         self.network = network
         self.ten_crop = ten_crop
+        self.image_size = image_size
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Classify raw pixels.
 
         Args:
-            images: [N, 32, 32, 3] uint8 RGB.
+            images: [N, S, S, 3] uint8 RGB.
 
         Returns:
-            Logits and probabilities, [N, 10] float32 each. With ``ten_crop`` the logits are the logarithms of the
+            Logits and probabilities, [N, classes] float32 each. With ``ten_crop`` the logits are the logarithms of the
             averaged probabilities, so that their softmax gives these probabilities.
         """
         images = images.permute(0, 3, 1, 2)
         if not self.ten_crop:
             logits = self.network(evaluation_images(images))
             return logits, logits.softmax(dim=1)
-        logits = self.network(ten_crop(images).flatten(0, 1))  # [10 * N, 10]
+        logits = self.network(ten_crop(images).flatten(0, 1))  # [10 * N, classes]
         probabilities = logits.softmax(dim=1).unflatten(0, (TEN_CROP, -1)).mean(dim=0)
         return probabilities.log(), probabilities
 
 
 def to_onnx(graph: ServingGraph) -> onnx.ModelProto:
     """Convert ``graph`` to an ONNX model for any batch size, without metadata."""
-    channels, height, width = IMAGE_SHAPE
-    example = torch.zeros(2, height, width, channels, dtype=torch.uint8)
+    example = torch.zeros(2, graph.image_size, graph.image_size, 3, dtype=torch.uint8)
     with quiet():
         program = torch.onnx.export(
             graph.eval(),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cifar10_export.graph import INPUT, ServingGraph, quiet, to_onnx
 from cifar10_zoo.data.transforms import evaluation_images
-from cifar10_zoo.network.model import Cifar10Net
+from cifar10_zoo.network.model import Cifar10Net, scaled_count
 
 CALIBRATION_IMAGES = 1_000
 _BATCHES = 10
@@ -26,9 +26,9 @@ def quantize(model: Cifar10Net, images: Tensor) -> onnx.ModelProto:
 
     Args:
         model: The network; it is not changed.
-        images: Training images to calibrate with, [N, 3, 32, 32] uint8.
+        images: Training images to calibrate with, [N, 3, S, S] uint8.
     """
-    exported = to_onnx(ServingGraph(fold_lrn(model, images)))
+    exported = to_onnx(ServingGraph(fold_lrn(model, images), image_size=model.image_size))
     *_, last = (node.name for node in exported.graph.node if node.op_type == "Gemm")
     with tempfile.TemporaryDirectory() as folder, quiet():
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
@@ -60,23 +60,30 @@ def fold_lrn(model: Cifar10Net, images: Tensor) -> Cifar10Net:
 
     Args:
         model: The network; it is not changed.
-        images: Training images, [N, 3, 32, 32] uint8.
+        images: Training images, [N, 3, S, S] uint8.
     """
-    activations = model.activations(evaluation_images(images))
-    scale1 = _least_squares_scale(activations["pool1"], activations["norm1"])
-    scale2 = _least_squares_scale(activations["conv2"], activations["norm2"])
+    scale1, scale2 = _lrn_scales(model, images)
     folded = deepcopy(model)
     folded.conv2.weight.mul_(scale1[:, None, None])
-    folded.local3.weight.unflatten(1, (-1, 36)).mul_(scale2[:, None])  # [384, 64, 36]: a channel has 6x6 columns
+    folded.local3.weight.unflatten(1, (len(scale2), -1)).mul_(scale2[:, None])  # [384, 64, 36]: 6x6 columns per channel
     folded.norm1 = folded.norm2 = nn.Identity()  # type: ignore[assignment]
     return folded
 
 
-def _least_squares_scale(x: Tensor, y: Tensor) -> Tensor:
-    """Return the scale [C] per channel that minimizes sum((scale * x - y)^2), for ``x`` and ``y`` [N, C, H, W]."""
-    x, y = x.double(), y.double()
-    scale = (x * y).sum((0, 2, 3)) / (x * x).sum((0, 2, 3))
-    return scale.nan_to_num(1.0).float()  # a channel that is always 0 gives 0 / 0
+def _lrn_scales(model: Cifar10Net, images: Tensor) -> list[Tensor]:
+    """Return the scales [64] of norm1 and norm2: for each channel the one that minimizes sum((scale * x - y)^2).
+
+    x and y are the input and the output of the normalization. The sums over all images need bounded memory.
+    """
+    products, squares = torch.zeros(2, 64, dtype=torch.float64), torch.zeros(2, 64, dtype=torch.float64)
+    for batch in images.split(scaled_count(CALIBRATION_IMAGES, model.image_size)):
+        activations = model.activations(evaluation_images(batch))
+        for norm, (before, after) in enumerate((("pool1", "norm1"), ("conv2", "norm2"))):
+            x, y = activations[before].double(), activations[after].double()
+            products[norm] += (x * y).sum((0, 2, 3))
+            squares[norm] += (x * x).sum((0, 2, 3))
+    scales = (products / squares).nan_to_num(1.0)  # a channel that is always 0 gives 0 / 0
+    return list(scales.float())
 
 
 class _CalibrationBatches(CalibrationDataReader):  # type: ignore[misc]

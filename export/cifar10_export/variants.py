@@ -50,7 +50,7 @@ def build(model: Cifar10Net, variant: Variant, calibration_images: Tensor | None
     Args:
         model: The network with the weights to export, in evaluation mode on the CPU.
         variant: How the graph computes; both algorithms of conv2 give equal numbers up to float32 rounding.
-        calibration_images: Training images [N, 3, 32, 32] uint8; int8 needs them, the other variants ignore them.
+        calibration_images: Training images [N, 3, S, S] uint8; int8 needs them, the other variants ignore them.
 
     Raises:
         ValueError: ``variant`` is int8, and there are no ``calibration_images``.
@@ -60,6 +60,6 @@ def build(model: Cifar10Net, variant: Variant, calibration_images: Tensor | None
             raise ValueError("int8 is calibrated on training images: pass calibration_images")
         return quantize(model, calibration_images)
     if variant.precision == "fp16":
-        return to_onnx(ServingGraph(Fp16Net(model), variant.ten_crop))
+        return to_onnx(ServingGraph(Fp16Net(model), variant.ten_crop, model.image_size))
     network = WinogradNet(model) if variant.conv2_algorithm == "winograd" else model
-    return to_onnx(ServingGraph(network, variant.ten_crop))
+    return to_onnx(ServingGraph(network, variant.ten_crop, model.image_size))

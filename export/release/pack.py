@@ -53,7 +53,7 @@ def pack(options: Options) -> None:
             model = onnx.load(packed.source)
             labels = "".join(f"{label}\n" for label in labels_of(model))
             model_zoo.write(folder / packed.name, packed.source, model)
-            triton.write(folder / "triton" / packed.name.replace("-", "_"), packed.source, labels, packed.on_gpu)
+            triton.write(folder / "triton" / packed.name.replace("-", "_"), packed.source, model, labels, packed.on_gpu)
         (folder / "labels.txt").write_text(labels, encoding="utf-8")
         (folder / MANIFEST).write_text(packed_manifest(), encoding="utf-8")
         hugging_face.write_card(folder, card, FAMILY)

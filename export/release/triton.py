@@ -1,7 +1,10 @@
 """Write a model into a model repository of NVIDIA Triton Inference Server."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+
+import onnx
 
 MAX_BATCH_SIZE = 1024
 # The first line is a comment in config.pbtxt, for the administrator of the server.
@@ -17,35 +20,43 @@ dynamic_batching { preferred_batch_size: [ 256, 1024 ] max_queue_delay_microseco
 """
 
 
-def write(folder: Path, source: Path, labels: str, on_gpu: bool) -> None:
+def write(folder: Path, source: Path, model: onnx.ModelProto, labels: str, on_gpu: bool) -> None:
     """Write the model ``source`` to ``folder``, as version 1, with its configuration and its labels.
 
     Args:
         folder: The folder of the model in the repository; its name is the name of the model.
         source: The .onnx file.
+        model: The content of ``source``.
         labels: The class names, one per line.
         on_gpu: Whether the server runs the model on a GPU.
     """
     (folder / "1").mkdir(parents=True)
     shutil.copyfile(source, folder / "1" / "model.onnx")
     (folder / "labels.txt").write_text(labels, encoding="utf-8")
-    (folder / "config.pbtxt").write_text(model_configuration(folder.name, on_gpu), encoding="utf-8")
+    (folder / "config.pbtxt").write_text(model_configuration(folder.name, model.graph, on_gpu), encoding="utf-8")
 
 
-def model_configuration(name: str, on_gpu: bool) -> str:
-    """Return the config.pbtxt of a model: raw pixels [32, 32, 3] uint8 in, logits and probabilities [10] float32 out.
+def model_configuration(name: str, graph: onnx.GraphProto, on_gpu: bool) -> str:
+    """Return the config.pbtxt of a model: raw pixels uint8 in, logits and probabilities float32 out.
 
     The dims lack the first dimension, the batch size, which the server adds when it gathers requests into batches.
 
     Source: ``model_config.proto`` of Triton, and the README of its ONNX Runtime backend.
     """
+    image, classes = _dimensions(graph.input), _dimensions(graph.output)
     return f"""\
 name: "{name}"
 backend: "onnxruntime"
 max_batch_size: {MAX_BATCH_SIZE}
-input [{{ name: "images" data_type: TYPE_UINT8 dims: [ 32, 32, 3 ] }}]
+input [{{ name: "images" data_type: TYPE_UINT8 dims: [ {image} ] }}]
 output [
-  {{ name: "logits" data_type: TYPE_FP32 dims: [ 10 ] }},
-  {{ name: "probabilities" data_type: TYPE_FP32 dims: [ 10 ] label_filename: "labels.txt" }}
+  {{ name: "logits" data_type: TYPE_FP32 dims: [ {classes} ] }},
+  {{ name: "probabilities" data_type: TYPE_FP32 dims: [ {classes} ] label_filename: "labels.txt" }}
 ]
 {_ON_GPU if on_gpu else _ON_CPU}"""
+
+
+def _dimensions(values: Iterable[onnx.ValueInfoProto]) -> str:
+    """Return the dimensions of the first of ``values`` without the batch size."""
+    _, *dimensions = next(iter(values)).type.tensor_type.shape.dim
+    return ", ".join(str(dimension.dim_value) for dimension in dimensions)

@@ -13,6 +13,7 @@ from cifar10_zoo import from_tensorflow
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.errors import CheckpointError, OptionError
 from cifar10_zoo.from_tensorflow import convert
+from cifar10_zoo.network.model import Cifar10Net
 from cifar10_zoo.recipes import MODERN
 from cifar10_zoo.training import checkpoint
 from tests.helpers.command_line import assert_fails_cleanly, zoo
@@ -182,3 +183,48 @@ def test_a_checkpoint_that_the_original_program_wrote_is_converted(tmp_path: Pat
             assert saved.tensors[f"{group}/{name}"].shape == parameter.shape
             variable = to_tf(tf_name(name), saved.tensors[f"{group}/{name}"])
             assert_matches(variable, golden, f"step30_{prefix}_{tf_name(name).replace('/', '_')}")
+
+
+@pytest.mark.parametrize(("classes", "size"), [(17, 32), (100, 64)], ids=["17 classes", "100 classes of 64x64 pixels"])
+def test_the_shapes_tell_the_number_of_classes_and_the_image_size(classes: int, size: int) -> None:
+    """In the original, a dense layer multiplies rows [N, in] with weights [in, out]; pool2 is [N, H, W, 64]."""
+    source = Cifar10Net(seed=5, classes=classes, image_size=size)
+    pool2 = size * 3 // 16
+    variables: Variables = {"global_step": np.array(3)}
+    for name, parameter in source.named_parameters():
+        array = parameter.detach().numpy()
+        if name == "local3.weight":
+            array = array.reshape(384, 64, pool2, pool2).transpose(0, 2, 3, 1).reshape(384, -1)
+        variables[tf_name(name)] = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+    state = convert(variables, Hyperparameters())
+    for name, tensor in source.state_dict().items():
+        assert torch.equal(state.model.state_dict()[name], tensor), name
+    x = np.random.default_rng(0).standard_normal((2, pool2, pool2, 64)).astype(np.float32)
+    expected = x.reshape(2, -1) @ variables["local3/weights"]
+    with torch.no_grad():
+        actual = state.model.local3(torch.from_numpy(x).permute(0, 3, 1, 2).flatten(1)) - state.model.local3.bias
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-3)
+
+
+def test_class_names_come_from_a_file_or_are_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden_folder: Path
+) -> None:
+    """Reading is replaced, because it needs TensorFlow."""
+    weights = {**Reference(golden_folder).variables, "global_step": np.array(1)}
+    weights |= {"softmax_linear/weights": np.zeros((192, 3), np.float32)}
+    weights |= {"softmax_linear/biases": np.zeros(3, np.float32)}
+    monkeypatch.setattr(from_tensorflow, "read", lambda _: weights)
+
+    def converted(folder: str, labels: Path | None) -> checkpoint.Checkpoint:
+        options = from_tensorflow.Options(source=Path("model.ckpt"), train_dir=tmp_path / folder, labels=labels)
+        from_tensorflow.main(options)
+        return checkpoint.read_newest(tmp_path / folder)
+
+    numbered = converted("numbered", None)
+    assert (numbered.dataset, numbered.classes) == ("custom", ("0", "1", "2"))
+    labels = tmp_path / "labels.txt"
+    labels.write_text("daisy\nrose\ntulip\n")
+    assert converted("named", labels).classes == ("daisy", "rose", "tulip")
+    labels.write_text("daisy\nrose\nrose\n")
+    with pytest.raises(OptionError, match=f"--labels {labels} must name the 3 classes"):
+        converted("wrong", labels)

@@ -5,7 +5,8 @@ import { chosenFiles, droppedFiles } from "./files.js";
 const MAX_BATCH = 32; // files: the fastest size for the models
 const MAX_BATCH_SECONDS = 0.5; // after a slower batch, the next one has fewer files: photos are slow to decode
 const MAX_CARDS = 200; // pictures that are shown; also errors that are shown
-const LABELS_PER_CARD = 3;
+const MAX_LABELS = 20; // class names in the description of the model
+const MAX_CLASSES = 50; // bars in the summary: the most frequent classes
 const MAX_PIXELATED = 64; // pixels: the width of the largest picture whose pixels are shown as sharp squares
 
 const element = (id) => document.getElementById(id);
@@ -32,7 +33,7 @@ function start() {
 
 async function classify(run) {
   clear();
-  const totals = { classified: 0, failed: 0, modelSeconds: 0, classes: describe((await ask([])).metadata) };
+  const totals = { classified: 0, failed: 0, modelSeconds: 0, classes: describe(await ask([])) };
   const begin = performance.now();
   const seconds = () => (performance.now() - begin) / 1000;
   for (let first = 0, size = 1; first < sources.length && run === newest; ) {
@@ -81,12 +82,14 @@ function clear() {
   say(`Classifying ${counted(sources.length)}`);
 }
 
-/** Shows labels and accuracy of the model; returns a count of 0 for each label. */
-function describe(metadata) {
+/** Shows labels, accuracy and image size of the model; returns a count of 0 for each label. */
+function describe({ metadata, size }) {
   const labels = JSON.parse(metadata.labels);
+  const names = labels.length > MAX_LABELS ? whole.format(labels.length) : list.format(labels);
   const accuracy = percent.format(metadata.test_accuracy);
-  const accuracyText = `Top-1 accuracy on the ${metadata.dataset} test images: ${accuracy}`;
-  element("model").textContent = `Classes: ${list.format(labels)}. ${accuracyText}.`;
+  const measured = `Top-1 accuracy on the ${metadata.dataset} test images: ${accuracy}.`;
+  element("model").textContent = `Classes: ${names}. ${metadata.test_accuracy ? measured : ""}`;
+  element("size").textContent = `${size}x${size}`;
   return new Map(labels.map((label) => [label, 0]));
 }
 
@@ -108,8 +111,7 @@ function pictureCard(path, file, ranking) {
   const image = card.querySelector("img");
   image.onload = () => image.classList.toggle("small", image.naturalWidth <= MAX_PIXELATED);
   image.src = URL.createObjectURL(file);
-  const best = ranking.slice(0, LABELS_PER_CARD);
-  const choices = best.map(([label, share]) => bar(label, share, percent.format(share), share));
+  const choices = ranking.map(([label, share]) => bar(label, share, percent.format(share), share));
   card.querySelector("ul").append(...choices);
   return card;
 }
@@ -145,11 +147,18 @@ function show({ classified, failed, modelSeconds, classes }, seconds) {
   element("speed").textContent = `${round.format((classified + failed) / seconds)} images/s`;
   element("share").textContent = percent.format(modelSeconds / seconds);
   element("classes").replaceChildren(
-    ...Array.from(classes, ([label, count]) => bar(label, count, whole.format(count), count / most)),
+    ...mostFrequent(classes).map(([label, count]) => bar(label, count, whole.format(count), count / most)),
   );
   element("limit").hidden = Math.max(classified, failed) <= MAX_CARDS;
   element("limit").textContent = `Only the first ${MAX_CARDS} pictures and the first ${MAX_CARDS} errors are shown.`;
   progress.value = classified + failed;
+}
+
+/** Returns the [label, count] pairs of the most frequent classes, in the order of the model. */
+function mostFrequent(classes) {
+  const counts = Array.from(classes);
+  const frequent = [...counts].sort(([, a], [, b]) => b - a).slice(0, MAX_CLASSES);
+  return counts.length > MAX_CLASSES ? counts.filter((pair) => frequent.includes(pair)) : counts;
 }
 
 function say(text) {

@@ -1,10 +1,12 @@
 // The web worker, which decodes and classifies files, so that the page always responds.
 //
-// A request is { model, files }; the answer is { metadata, results, modelSeconds } or { error }.
+// A request is { model, files }; the answer is { metadata, size, results, modelSeconds } or { error }.
 
 import * as ort from "onnxruntime-web/wasm";
 import { decode } from "./decode.js";
 import { metadataOf } from "./metadata.js";
+
+const BEST = 3; // labels per image in a ranking
 
 let opened = {};
 
@@ -32,7 +34,7 @@ async function open(model) {
   return { model, session, metadata: metadataOf(bytes), size: session.inputMetadata[0].shape[1] };
 }
 
-/** Returns one result per file: { ranking } with [label, probability] of all labels, best first, or { error }. */
+/** Returns one result per file: { ranking } with [label, probability] of the best labels, best first, or { error }. */
 async function classify({ session, metadata, size }, files) {
   const images = [];
   const results = [];
@@ -49,7 +51,7 @@ async function classify({ session, metadata, size }, files) {
   const rankings = await rank(session, images, size, JSON.parse(metadata.labels));
   const modelSeconds = (performance.now() - start) / 1000;
   results.filter(({ error }) => !error).forEach((result, index) => (result.ranking = rankings[index]));
-  return { metadata, results, modelSeconds };
+  return { metadata, size, results, modelSeconds };
 }
 
 const bytesOf = async (file) => new Uint8Array(await file.arrayBuffer());
@@ -64,6 +66,7 @@ async function rank(session, images, size, labels) {
   const { probabilities } = await session.run({ images: batch }, ["probabilities"]);
   return images.map((_, index) => {
     const row = probabilities.data.subarray(index * labels.length, (index + 1) * labels.length);
-    return labels.map((label, column) => [label, row[column]]).sort((a, b) => b[1] - a[1]);
+    const ranking = labels.map((label, column) => [label, row[column]]).sort((a, b) => b[1] - a[1]);
+    return ranking.slice(0, BEST);
   });
 }

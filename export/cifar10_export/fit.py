@@ -1,0 +1,179 @@
+"""cifar10-fit: train on your own images, and write a verified model and a report.
+
+    cifar10-fit flowers/
+
+It does what ``cifar10_zoo.train``, ``cifar10_export`` and ``cifar10-infer`` do, one after another.
+"""
+
+import math
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tyro
+from cifar10_runtime import atomic
+
+from cifar10_export.exporter import Images, export_checkpoint
+from cifar10_export.quantize import CALIBRATION_IMAGES
+from cifar10_export.variants import Precision, Variant, default_conv2_algorithm
+from cifar10_export.verify import VerificationError
+from cifar10_zoo import image_folders
+from cifar10_zoo.cli import run
+from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.data.dataset import Dataset, ReadOptions
+from cifar10_zoo.data.load import is_present, load
+from cifar10_zoo.errors import OptionError
+from cifar10_zoo.network.model import require_image_size
+from cifar10_zoo.recipes.modern import MODERN
+from cifar10_zoo.train import Options as TrainOptions
+from cifar10_zoo.train import train
+from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training.checkpoint import Checkpoint
+from cifar10_zoo.training.device import DeviceChoice
+from cifar10_zoo.training.schedule import EXAMPLES_PER_EPOCH
+from cifar10_zoo.training.trial import better_start
+
+EPOCHS = 50.0
+FEWEST_STEPS = 600
+"""Steps of the default number of epochs, at least: fewer leave a small data set unlearned."""
+FILES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model-int8.onnx"}
+"""The files of the models, by dtype."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(ReadOptions):
+    """Train on your own images by the modern recipe; write models, a report and checkpoints into one directory.
+
+    The same command continues an interrupted run.
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """Directory with a folder of images per class; any other kind of data set that training reads, too."""
+    output: Path | None = None
+    """Directory to write; by default, the name of FOLDER with _model at its end, in the current directory."""
+    epochs: float | None = None
+    """How often the training sees each image; by default 50 times, but at least 600 batches of 128 images."""
+    init_from: str = "auto"
+    """Trained weights to start from: modern, tutorial, a directory of checkpoints, or none. auto compares modern and
+    none in short trainings."""
+    seed: int = Hyperparameters.seed
+    """Seed of the initial weights, the order of the images and the augmentation."""
+    device: DeviceChoice = "auto"
+    """Device to train on; auto uses a CUDA GPU if one is available."""
+
+    def __post_init__(self) -> None:
+        require_image_size(self.image_size)
+        if self.epochs is not None and not self.epochs > 0:
+            raise OptionError(f"--epochs must be above 0, not {self.epochs}")
+
+    @property
+    def directory(self) -> Path:
+        """The directory to write."""
+        return self.output or Path(f"{self.folder.resolve().stem}_model")
+
+
+def fit(options: Options) -> None:
+    """Train, export, verify and report.
+
+    Raises:
+        ZooError: The images cannot be used, or an exported model differs from PyTorch.
+        Stopped: A signal stopped the training, which the same command continues.
+    """
+    if not options.folder.exists() or not is_present(options.folder, options):
+        raise OptionError(f"{options.folder} has no images: name a directory with a folder of images per class")
+    training = load(options.folder, "train", options=options)
+    test = load(options.folder, "test", options=options, quiet=True)
+    image_folders.require_directory_names(test.classes)
+    train(train_options(options, training), training)
+    saved = checkpoint.read_newest(options.directory / "train")
+    accuracies = {name: write_model(options, saved, name, training, test) for name in FILES}
+    write_report(options.directory, test)
+    print(summary(options.directory, accuracies, len(test.images)))
+
+
+def train_options(options: Options, data: Dataset) -> TrainOptions:
+    """Return the options of the training: those of the run in the directory, else new ones."""
+    train_dir = options.directory / "train"
+    started = checkpoint.latest(train_dir)
+    start = checkpoint.read_newest(train_dir).hyperparameters.init_from if started else None
+    recipe = replace(MODERN, seed=options.seed, epochs=recipe_epochs(options.epochs, len(data.images)))
+    if options.init_from != "auto":
+        start = None if options.init_from == "none" else options.init_from
+    elif not started:
+        start = better_start(recipe, data, options.device)
+    return TrainOptions(
+        data_dir=options.folder,
+        train_dir=train_dir,
+        device=options.device,
+        hyperparameters=replace(recipe, init_from=start),
+    )
+
+
+def recipe_epochs(epochs: float | None, images: int) -> float:
+    """Return the epochs of 50,000 images, as recipes count them, for ``epochs`` of the ``images`` of a data set."""
+    if epochs is not None:
+        return epochs * images / EXAMPLES_PER_EPOCH
+    return max(EPOCHS * images, math.ceil(FEWEST_STEPS * MODERN.batch_size)) / EXAMPLES_PER_EPOCH
+
+
+def write_model(
+    options: Options, saved: Checkpoint, precision: Precision, training: Dataset, test: Dataset
+) -> float | str:
+    """Write one model after verification; return its test accuracy, or why it was not written.
+
+    Raises:
+        VerificationError: The float32 model differs from PyTorch.
+    """
+    path = options.directory / FILES[precision]
+    images = Images(test, training.images[:CALIBRATION_IMAGES])
+    try:
+        exported = export_checkpoint(saved, Variant(precision, default_conv2_algorithm(precision)), images)
+    except VerificationError as error:
+        if precision == "fp32":
+            raise
+        path.unlink(missing_ok=True)  # of other weights
+        return f"not written: {error}"
+    atomic.write_file(path, exported.content)
+    assert exported.test_accuracy is not None
+    return exported.test_accuracy
+
+
+def write_report(directory: Path, test: Dataset) -> None:
+    """Write the test images as files, and classify them by cifar10-infer, which writes the report."""
+    images, report = directory / "test_images", directory / "report.html"
+    shutil.rmtree(images, ignore_errors=True)  # of an earlier run
+    image_folders.write(test, images)
+    words = [images, "--model", directory / FILES["fp32"], "--report", report, "--output", directory / "test.csv"]
+    command = [sys.executable, "-m", "cifar10_runtime", *map(str, words), "--overwrite"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise VerificationError(f"cifar10-infer failed on {images}: {result.stderr.strip()}")
+
+
+def summary(directory: Path, accuracies: dict[Precision, float | str], images: int) -> str:
+    """Return a table of the files, and the next command."""
+    rows = [
+        *(
+            (directory / FILES[precision], f"top-1 accuracy {result:.4f}" if isinstance(result, float) else result)
+            for precision, result in accuracies.items()
+        ),
+        (directory / "report.html", f"accuracy, confusion matrix and mistakes of {images:,} test images"),
+        (directory / "train", "checkpoints, losses.csv, curves.png"),
+    ]
+    width = max(len(str(path)) for path, _ in rows)
+    lines = [f"{path!s:<{width}}  {text}" for path, text in rows]
+    model = shlex.quote(str(directory / FILES["fp32"]))
+    following = f"cifar10-infer NEW_IMAGES/ --model {model} --report report.html"
+    return "\n".join(["", *lines, "", f"classify other images: {following}"])
+
+
+def main() -> None:
+    """Run the command ``cifar10-fit``."""
+    run(fit, Options)
+
+
+if __name__ == "__main__":
+    main()

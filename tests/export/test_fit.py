@@ -1,0 +1,104 @@
+"""cifar10-fit as a whole command line: from a folder of images to verified models and a report."""
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from cifar10_zoo import synthetic
+from tests.helpers.command_line import assert_fails_cleanly, infer, run
+
+CIFAR10_FIT = Path(sys.executable).with_name("cifar10-fit")
+CLASSES = {"disc": 0, "cross": 3, "rows": 5}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 drawings of each of three classes, in class folders, and a file that is no image."""
+    folder = tmp_path_factory.mktemp("fit") / "my drawings"
+    for name, number in CLASSES.items():
+        (folder / name).mkdir(parents=True)
+        drawings = synthetic.draw(np.full(60, number, np.uint8), np.random.default_rng(number))
+        for index, drawing in enumerate(drawings):
+            Image.fromarray(drawing.transpose(1, 2, 0)).resize((40, 48)).save(folder / name / f"{index}.png")
+    (folder / "disc" / "damaged.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(images: Path) -> tuple[Path, str, str]:
+    """The directory of two runs, the first of which was interrupted; the output of the second."""
+    command = [str(CIFAR10_FIT), str(images), "--epochs", "60", "--output", str(images.parent / "my model")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if "step 20" in line)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "the same command continues the run" in errors
+    assert "held-out training images" in errors, "the start is chosen by a trial"
+    assert [path.name for path in (images.parent / "my model").iterdir()] == ["train"]
+    result = run(*command)
+    assert result.returncode == 0, result.stderr
+    assert "held-out" not in result.stderr, "the start is chosen once"
+    return images.parent / "my model", result.stdout, result.stderr
+
+
+def test_the_directory_has_models_report_history_and_checkpoints(fitted: tuple[Path, str, str]) -> None:
+    directory, output, messages = fitted
+    assert "3 classes: cross 60, disc 60, rows 60; 180 images" in messages
+    assert "1 unreadable" in messages
+    assert {"model.onnx", "model-int8.onnx", "report.html", "train"} <= {path.name for path in directory.iterdir()}
+    assert {"curves.png", "losses.csv"} <= {path.name for path in (directory / "train").iterdir()}
+    model = onnx.load(directory / "model.onnx")
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(metadata["labels"]) == ["cross", "disc", "rows"]
+    accuracy = re.search(r"model\.onnx +top-1 accuracy ([\d.]+)", output)
+    assert accuracy
+    assert accuracy[1] == metadata["test_accuracy"]
+    assert float(accuracy[1]) >= 0.6
+    report = (directory / "report.html").read_text()
+    assert f"{float(accuracy[1]):.1%}" in report
+    assert f"cifar10-infer NEW_IMAGES/ --model '{directory}/model.onnx'" in output
+
+
+def test_the_model_classifies_other_images(fitted: tuple[Path, str, str], tmp_path: Path) -> None:
+    for name, number in CLASSES.items():
+        (tmp_path / name).mkdir()
+        drawings = synthetic.draw(np.full(20, number, np.uint8), np.random.default_rng(99 + number))
+        for index, drawing in enumerate(drawings):
+            Image.fromarray(drawing.transpose(1, 2, 0)).save(tmp_path / name / f"{index}.png")
+    for file in ("model.onnx", "model-int8.onnx"):
+        result = infer(tmp_path, "--model", fitted[0] / file, "--output", tmp_path / "rows.csv", "--overwrite")
+        assert result.returncode == 0, result.stderr
+        rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
+        assert np.mean([Path(row["path"]).parent.name == row["label"] for row in rows]) >= 0.6
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param(["missing"], "missing has no images", id="no folder"),
+        pytest.param(["empty"], "empty has no images", id="an empty folder"),
+        pytest.param(["one"], "one class", id="one class"),
+        pytest.param(["my drawings", "--epochs", "0"], "--epochs must be above 0", id="no epochs"),
+        pytest.param(["my drawings", "--image-size", "40"], "--image-size must be one of 32, 48, 64, 96", id="size"),
+        pytest.param(["my drawings", "--init-from", "nothing"], "--init-from nothing", id="unknown weights"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_one_line(images: Path, words: list[str], message: str) -> None:
+    (images.parent / "empty").mkdir(exist_ok=True)
+    (images.parent / "one" / "class").mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(images.parent / "one" / "class" / "a.png")
+    result = run(CIFAR10_FIT, *words, "--output", images.parent / "nothing", cwd=images.parent)
+    assert result.returncode in (1, 2)
+    assert_fails_cleanly(result, result.returncode, message)
+    assert not (images.parent / "nothing" / "model.onnx").exists()

@@ -1,0 +1,39 @@
+"""Parts of the export that depend on the image size or on the number of test images."""
+
+import numpy as np
+import pytest
+import torch
+from cifar10_export.verify import VALUE_TOLERANCE, accuracy_tolerance, batch_sizes
+from cifar10_export.winograd import WinogradNet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cifar10_zoo.network.model import IMAGE_SIZES, Cifar10Net
+
+
+@settings(max_examples=8)
+@given(seed=st.integers(0, 1000), size=st.sampled_from(IMAGE_SIZES))
+def test_winograd_equals_the_direct_convolution_for_every_image_size(seed: int, size: int) -> None:
+    crop = size * 3 // 4
+    model = Cifar10Net(seed, classes=5, image_size=size).eval()
+    images = torch.randn((2, 3, crop, crop), generator=torch.Generator().manual_seed(seed))
+    with torch.inference_mode():
+        expected, actual = model(images), WinogradNet(model)(images)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=VALUE_TOLERANCE["fp32"] * max(1, expected.abs().max()))
+
+
+def test_the_batches_that_are_compared_need_about_as_much_memory_for_every_image_size() -> None:
+    assert batch_sizes(32) == (1, 2, 127, 128, 129)
+    assert {size: batch_sizes(size)[3] for size in IMAGE_SIZES[1:]} == {48: 32, 64: 32, 96: 8}
+
+
+@pytest.mark.parametrize(
+    ("images", "changed", "tolerance"),
+    [(10_000, 400, 0.002), (50, 0, 0.002), (50, 1, 0.06), (900, 9, 0.01)],
+    ids=["10,000 images", "no changed answer", "1 changed answer of 50", "9 changed answers of 900"],
+)
+def test_few_test_images_allow_three_standard_deviations_of_the_number_of_changed_answers(
+    images: int, changed: int, tolerance: float
+) -> None:
+    assert accuracy_tolerance("int8", images, changed) == pytest.approx(tolerance)
+    assert accuracy_tolerance("fp32", images, changed) == 0
