@@ -92,6 +92,7 @@ def train(options: Options, data: Dataset | None = None) -> TrainingState:
         ranks.barrier()  # the other ranks wait until rank 0 has the lock, and exit here if rank 0 cannot get it
         hyperparameters, image_size = run_hyperparameters(options, ranks), data.images.shape[-1]
         state = TrainingState(hyperparameters, device, ranks, len(data.classes), image_size)
+        state.weigh_classes(data.labels)
         with stop_on_signals(second_kills=ranks.world_size == 1) as stop:
             if checkpoint.latest(options.train_dir):
                 saved = checkpoint.read_newest(options.train_dir)

@@ -11,7 +11,13 @@ LOSS_NAMES = ("cross_entropy", "local3/weight_loss", "local4/weight_loss", "tota
 """The tutorial's names of the losses that ``losses`` returns, in order."""
 
 
-def losses(model: Cifar10Net, logits: Tensor, labels: Tensor, hyperparameters: Hyperparameters) -> Tensor:
+def losses(
+    model: Cifar10Net,
+    logits: Tensor,
+    labels: Tensor,
+    hyperparameters: Hyperparameters,
+    class_weights: Tensor | None = None,
+) -> Tensor:
     """Return the terms of the loss, then their sum: the total loss that training minimizes.
 
     Args:
@@ -19,16 +25,30 @@ def losses(model: Cifar10Net, logits: Tensor, labels: Tensor, hyperparameters: H
         logits: [N, classes] float32.
         labels: [N] int64.
         hyperparameters: ``weight_decay`` and ``label_smoothing`` are used.
+        class_weights: [classes] float32; the cross entropy is the weighted mean over the images. None weighs all alike.
 
     Returns:
         [4] float32, in the order of ``LOSS_NAMES``.
 
     Source: ``cifar10.loss()`` and ``_variable_with_weight_decay()``.
     """
-    terms = [F.cross_entropy(logits, labels, label_smoothing=hyperparameters.label_smoothing)]
+    terms = [F.cross_entropy(logits, labels, class_weights, label_smoothing=hyperparameters.label_smoothing)]
     dense = (model.local3, model.local4)
     terms += [hyperparameters.weight_decay * layer.weight.square().sum() / 2 for layer in dense]
     return torch.stack([*terms, torch.stack(terms).sum()])
+
+
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """Return a weight per class, inversely proportional to its number of images; their mean over all images is 1.
+
+    Args:
+        labels: [N] int64; each class has at least one image.
+        classes: The number of classes.
+
+    Returns:
+        N / (classes * images of the class), [classes] float32.
+    """
+    return len(labels) / (classes * torch.bincount(labels, minlength=classes)).float()
 
 
 class LossAverages:

@@ -19,7 +19,7 @@ from cifar10_zoo.network.batch_norm import (
 from cifar10_zoo.network.model import Cifar10Net, scaled_count
 from cifar10_zoo.training.distributed import Ranks
 from cifar10_zoo.training.ema import EmaWeights, ema_decay
-from cifar10_zoo.training.loss import LossAverages, losses
+from cifar10_zoo.training.loss import LossAverages, balanced_weights, losses
 from cifar10_zoo.training.schedule import learning_rate
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -59,6 +59,7 @@ class TrainingState:
         self.step = 0
         self.model = new_model(hyperparameters, classes, image_size).to(device)
         self.network = self.model
+        self.class_weights: Tensor | None = None
         self.ema = EmaWeights(self.model)
         self.loss_averages = LossAverages(hyperparameters.loss_average_decay, device)
         # The learning rate and the EMA weight are tensors, because each replay of a CUDA graph reads their values.
@@ -74,6 +75,11 @@ class TrainingState:
         crops = evaluation_images(some.cpu())
         self.model.conv1.weight.copy_(whitening.whitening_filters(crops))
         self.ema = EmaWeights(self.model)
+
+    def weigh_classes(self, labels: Tensor) -> None:
+        """Weigh the classes in the loss as the hyperparameters say; ``labels`` [N] are those of all training images."""
+        if self.hyperparameters.class_weights == "balanced":
+            self.class_weights = balanced_weights(labels, self.model.classes).to(self.device)
 
     def start_from(self, trained: Cifar10Net, images: Tensor, keep_classes: bool) -> None:
         """Start with the weights of ``trained``; the EMA weights become equal to the weights.
@@ -128,7 +134,7 @@ class TrainingState:
         """Do the part of ``train_step`` that runs on the device. It never synchronizes: a CUDA graph captures it."""
         with self._autocast():
             logits = self.network(images.contiguous(memory_format=torch.channels_last))
-        values = losses(self.model, logits.float(), labels, self.hyperparameters)
+        values = losses(self.model, logits.float(), labels, self.hyperparameters, self.class_weights)
         self.optimizer.zero_grad()
         self.scaler.scale(values[-1]).backward()
         self.ranks.average(self.model.parameters())

@@ -52,6 +52,7 @@ def better_start(recipe: Hyperparameters, data: Dataset, device: DeviceChoice = 
 def _accuracy(recipe: Hyperparameters, data: Dataset, held_out: Dataset, device: DeviceChoice) -> float:
     """Return the accuracy on the held-out images after a training without a record."""
     state = TrainingState(recipe, choose_device(device), classes=len(data.classes), image_size=data.images.shape[-1])
+    state.weigh_classes(data.labels)
     initialize(state, data)
     batches = TrainingBatches(data, recipe, state.device)
     for number in range(last_step(recipe)):

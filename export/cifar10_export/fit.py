@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from cifar10_runtime import atomic
@@ -59,6 +60,8 @@ class Options(ReadOptions):
     init_from: str = "auto"
     """Trained weights to start from: modern, tutorial, a directory of checkpoints, or none. auto compares modern and
     none in short trainings."""
+    class_weights: Literal["none", "balanced"] = Hyperparameters.class_weights
+    """Weights of the classes in the loss; balanced: inversely proportional to their numbers of training images."""
     seed: int = Hyperparameters.seed
     """Seed of the initial weights, the order of the images and the augmentation."""
     device: DeviceChoice = "auto"
@@ -99,7 +102,12 @@ def train_options(options: Options, data: Dataset) -> TrainOptions:
     train_dir = options.directory / "train"
     started = checkpoint.latest(train_dir)
     start = checkpoint.read_newest(train_dir).hyperparameters.init_from if started else None
-    recipe = replace(MODERN, seed=options.seed, epochs=recipe_epochs(options.epochs, len(data.images)))
+    recipe = replace(
+        MODERN,
+        seed=options.seed,
+        class_weights=options.class_weights,
+        epochs=recipe_epochs(options.epochs, len(data.images)),
+    )
     if options.init_from != "auto":
         start = None if options.init_from == "none" else options.init_from
     elif not started:
