@@ -40,6 +40,8 @@ from cifar10_zoo.training.trial import better_start
 EPOCHS = 50.0
 FEWEST_STEPS = 600
 """Steps of the default number of epochs, at least: fewer leave a small data set unlearned."""
+MARK = ".cifar10-fit"
+"""An empty file in the directory that the command writes: its files may be replaced."""
 FILES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model-int8.onnx"}
 """The files of the models, by dtype."""
 
@@ -90,11 +92,29 @@ def fit(options: Options) -> None:
     training = load(options.folder, "train", options=options)
     test = load(options.folder, "test", options=options, quiet=True)
     image_folders.require_directory_names(test.classes)
+    claim(options.directory, options.folder)
     train(train_options(options, training), training)
     saved = checkpoint.read_newest(options.directory / "train")
     accuracies = {name: write_model(options, saved, name, training, test) for name in FILES}
     write_report(options.directory, test)
     print(summary(options.directory, accuracies, len(test.images)))
+
+
+def claim(directory: Path, folder: Path) -> None:
+    """Create the directory to write, or check that it is one of an earlier run: no file of a user is replaced.
+
+    Raises:
+        OptionError: The directory has other files, or is in the directory of the images.
+    """
+    if directory.resolve().is_relative_to(folder.resolve()):
+        raise OptionError(f"--output {directory} is in {folder}, whose folders are classes: name another directory")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()) and not (directory / MARK).exists():
+            raise OptionError(f"--output {directory} has files that cifar10-fit did not write: name another directory")
+        (directory / MARK).touch()
+    except OSError as error:
+        raise OptionError(f"--output {directory} cannot be written: {error.strerror}") from None
 
 
 def train_options(options: Options, data: Dataset) -> TrainOptions:

@@ -45,7 +45,7 @@ def fitted(images: Path) -> tuple[Path, str, str]:
     assert process.returncode == 130
     assert "the same command continues the run" in errors
     assert "held-out training images" in errors, "the start is chosen by a trial"
-    assert [path.name for path in (images.parent / "my model").iterdir()] == ["train"]
+    assert {path.name for path in (images.parent / "my model").iterdir()} == {".cifar10-fit", "train"}
     result = run(*command)
     assert result.returncode == 0, result.stderr
     assert "held-out" not in result.stderr, "the start is chosen once"
@@ -81,6 +81,20 @@ def test_the_model_classifies_other_images(fitted: tuple[Path, str, str], tmp_pa
         assert result.returncode == 0, result.stderr
         rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
         assert np.mean([Path(row["path"]).parent.name == row["label"] for row in rows]) >= 0.6
+
+
+def test_a_directory_with_other_files_is_left_alone(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_images").mkdir()
+    (tmp_path / "test_images" / "mine.txt").write_text("mine")
+    result = run(CIFAR10_FIT, images, "--output", tmp_path)
+    assert_fails_cleanly(result, 2, f"{tmp_path} has files that cifar10-fit did not write")
+    assert [path.name for path in tmp_path.rglob("*")] == ["test_images", "mine.txt"]
+
+
+def test_a_directory_among_the_classes_is_refused(images: Path) -> None:
+    result = run(CIFAR10_FIT, images, "--output", images / "model")
+    assert_fails_cleanly(result, 2, "whose folders are classes: name another directory")
+    assert not (images / "model").exists()
 
 
 @pytest.mark.parametrize(
