@@ -154,4 +154,6 @@ def _exit_status(command: Callable[[], object]) -> int:
 def _program() -> str:
     """Return the command as the user typed it."""
     spec = sys.modules["__main__"].__spec__
-    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else f"python {sys.argv[0]}"
+    if spec:
+        return f"python -m {spec.name.removesuffix('.__main__')}"
+    return f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else Path(sys.argv[0]).name

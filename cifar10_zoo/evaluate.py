@@ -69,6 +69,8 @@ class Options(DataOptions):
             raise OptionError(f"--eval-interval-secs must be above 0 and at most a year, not {self.eval_interval_secs}")
         if self.num_examples is not None and self.num_examples < 1:
             raise OptionError(f"--num-examples must be 1 or more, not {self.num_examples}")
+        if self.json and (self.json.is_dir() or not self.json.parent.is_dir()):
+            raise OptionError(f"--json {self.json}: name a file in a directory that exists")
         if self.batch_size < 1:
             raise OptionError(f"--batch-size must be 1 or more, not {self.batch_size}")
 

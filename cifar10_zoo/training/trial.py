@@ -42,7 +42,7 @@ def better_start(recipe: Hyperparameters, data: Dataset, device: DeviceChoice = 
     chosen = PRETRAINED if scores[PRETRAINED] > scores[None] + standard_error else None
     trained, new = f"{scores[PRETRAINED]:.3f} with the weights of {PRETRAINED}", f"{scores[None]:.3f} with new weights"
     print(
-        f"accuracy on {len(rest.images)} held-out training images after {last_step(short)} steps: {trained}, {new}; "
+        f"accuracy on {len(rest.images)} held-out training images after step {last_step(short)}: {trained}, {new}; "
         f"starting with {f'the weights of {chosen}' if chosen else 'new weights'}",
         file=sys.stderr,
     )

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,7 @@ from cifar10_export.variants import Precision, Variant, default_conv2_algorithm
 from cifar10_export.verify import VerificationError
 from cifar10_zoo import image_folders
 from cifar10_zoo.cli import run
-from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.config import Hyperparameters, flag
 from cifar10_zoo.data.dataset import Dataset, ReadOptions
 from cifar10_zoo.data.load import is_present, load
 from cifar10_zoo.errors import OptionError
@@ -40,6 +40,7 @@ from cifar10_zoo.training.trial import better_start
 EPOCHS = 50.0
 FEWEST_STEPS = 600
 """Steps of the default number of epochs, at least: fewer leave a small data set unlearned."""
+_MOST_EPOCHS = 1_000_000
 MARK = ".cifar10-fit"
 """An empty file in the directory that the command writes: its files may be replaced."""
 FILES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model-int8.onnx"}
@@ -71,8 +72,8 @@ class Options(ReadOptions):
 
     def __post_init__(self) -> None:
         require_image_size(self.image_size)
-        if self.epochs is not None and not self.epochs > 0:
-            raise OptionError(f"--epochs must be above 0, not {self.epochs}")
+        if self.epochs is not None and not 0 < self.epochs <= _MOST_EPOCHS:
+            raise OptionError(f"--epochs must be above 0 and at most {_MOST_EPOCHS:,}, not {self.epochs}")
 
     @property
     def directory(self) -> Path:
@@ -87,6 +88,14 @@ def fit(options: Options) -> None:
         ZooError: The images cannot be used, or an exported model differs from PyTorch.
         Stopped: A signal stopped the training, which the same command continues.
     """
+    try:
+        _fit(options)
+    except KeyboardInterrupt:  # before or after the training, which has its own message
+        print("interrupted: the same command continues from the last checkpoint, if there is one", file=sys.stderr)
+        raise
+
+
+def _fit(options: Options) -> None:
     if not options.folder.exists() or not is_present(options.folder, options):
         raise OptionError(f"{options.folder} has no images: name a directory with a folder of images per class")
     training = load(options.folder, "train", options=options)
@@ -107,21 +116,28 @@ def claim(directory: Path, folder: Path) -> None:
         OptionError: The directory has other files, or is in the directory of the images.
     """
     if directory.resolve().is_relative_to(folder.resolve()):
-        raise OptionError(f"--output {directory} is in {folder}, whose folders are classes: name another directory")
+        raise OptionError(
+            f"the output directory {directory} is in {folder}, whose folders are classes: name another --output"
+        )
+    if directory.exists() and not directory.is_dir():
+        raise OptionError(f"--output {directory} is a file: name a directory")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()) and not (directory / MARK).exists():
-            raise OptionError(f"--output {directory} has files that cifar10-fit did not write: name another directory")
+            raise OptionError(f"--output {directory} has files, but not {MARK}, which cifar10-fit writes: name another")
         (directory / MARK).touch()
     except OSError as error:
         raise OptionError(f"--output {directory} cannot be written: {error.strerror}") from None
 
 
 def train_options(options: Options, data: Dataset) -> TrainOptions:
-    """Return the options of the training: those of the run in the directory, else new ones."""
+    """Return the options of the training; a run that has begun keeps its start.
+
+    Raises:
+        OptionError: The run has begun with other images or options.
+    """
     train_dir = options.directory / "train"
-    started = checkpoint.latest(train_dir)
-    start = checkpoint.read_newest(train_dir).hyperparameters.init_from if started else None
+    begun = checkpoint.read_newest(train_dir).hyperparameters if checkpoint.latest(train_dir) else None
     recipe = replace(
         MODERN,
         seed=options.seed,
@@ -129,15 +145,22 @@ def train_options(options: Options, data: Dataset) -> TrainOptions:
         epochs=recipe_epochs(options.epochs, len(data.images)),
     )
     if options.init_from != "auto":
-        start = None if options.init_from == "none" else options.init_from
-    elif not started:
-        start = better_start(recipe, data, options.device)
-    return TrainOptions(
-        data_dir=options.folder,
-        train_dir=train_dir,
-        device=options.device,
-        hyperparameters=replace(recipe, init_from=start),
-    )
+        recipe = replace(recipe, init_from=None if options.init_from == "none" else options.init_from)
+    elif begun:
+        recipe = replace(recipe, init_from=begun.init_from)
+    if begun and (changed := [field.name for field in fields(recipe) if _differs(field.name, begun, recipe)]):
+        what = ", ".join("--epochs or the number of images" if name == "epochs" else flag(name) for name in changed)
+        raise OptionError(
+            f"{options.directory} was begun with other values of {what}: continue with the same ones, or name another "
+            f"--output; there, --init-from {train_dir} starts with these weights"
+        )
+    if options.init_from == "auto" and not begun:
+        recipe = replace(recipe, init_from=better_start(recipe, data, options.device))
+    return TrainOptions(data_dir=options.folder, train_dir=train_dir, device=options.device, hyperparameters=recipe)
+
+
+def _differs(name: str, one: Hyperparameters, other: Hyperparameters) -> bool:
+    return bool(getattr(one, name) != getattr(other, name))
 
 
 def recipe_epochs(epochs: float | None, images: int) -> float:

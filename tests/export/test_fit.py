@@ -70,6 +70,22 @@ def test_the_directory_has_models_report_history_and_checkpoints(fitted: tuple[P
     assert f"cifar10-infer NEW_IMAGES/ --model '{directory}/model.onnx'" in output
 
 
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        pytest.param(["--epochs", "61"], "--epochs or the number of images", id="epochs"),
+        pytest.param(["--epochs", "60", "--seed", "1"], "--seed", id="seed"),
+        pytest.param(["--epochs", "60", "--class-weights", "balanced"], "--class-weights", id="class weights"),
+    ],
+)
+def test_other_options_do_not_continue_a_run(
+    fitted: tuple[Path, str, str], images: Path, words: list[str], changed: str
+) -> None:
+    result = run(CIFAR10_FIT, images, "--output", fitted[0], *words)
+    assert_fails_cleanly(result, 2, f"was begun with other values of {changed}: continue with the same ones")
+    assert f"--init-from {fitted[0] / 'train'}" in result.stderr
+
+
 def test_the_model_classifies_other_images(fitted: tuple[Path, str, str], tmp_path: Path) -> None:
     for name, number in CLASSES.items():
         (tmp_path / name).mkdir()
@@ -87,13 +103,13 @@ def test_a_directory_with_other_files_is_left_alone(images: Path, tmp_path: Path
     (tmp_path / "test_images").mkdir()
     (tmp_path / "test_images" / "mine.txt").write_text("mine")
     result = run(CIFAR10_FIT, images, "--output", tmp_path)
-    assert_fails_cleanly(result, 2, f"{tmp_path} has files that cifar10-fit did not write")
+    assert_fails_cleanly(result, 2, f"{tmp_path} has files, but not .cifar10-fit")
     assert [path.name for path in tmp_path.rglob("*")] == ["test_images", "mine.txt"]
 
 
 def test_a_directory_among_the_classes_is_refused(images: Path) -> None:
     result = run(CIFAR10_FIT, images, "--output", images / "model")
-    assert_fails_cleanly(result, 2, "whose folders are classes: name another directory")
+    assert_fails_cleanly(result, 2, "whose folders are classes: name another --output")
     assert not (images / "model").exists()
 
 
@@ -104,6 +120,7 @@ def test_a_directory_among_the_classes_is_refused(images: Path) -> None:
         pytest.param(["empty"], "empty has no images", id="an empty folder"),
         pytest.param(["one"], "one class", id="one class"),
         pytest.param(["my drawings", "--epochs", "0"], "--epochs must be above 0", id="no epochs"),
+        pytest.param(["my drawings", "--epochs", "inf"], "--epochs must be above 0", id="endless"),
         pytest.param(["my drawings", "--image-size", "40"], "--image-size must be one of 32, 48, 64, 96", id="size"),
         pytest.param(["my drawings", "--init-from", "nothing"], "--init-from nothing", id="unknown weights"),
     ],

@@ -81,3 +81,9 @@ def test_ten_crops_of_a_read_only_run_need_no_eval_dir(synthetic_dir: Path, read
     result = zoo("evaluate", *words, "--views", 10, "--num-examples", 200, obeys_modes=True)
     assert result.returncode == 0, result.stderr
     assert "precision @ 1 = " in result.stdout
+
+
+@pytest.mark.parametrize("name", ["", "missing/evaluation.json"])
+def test_json_that_cannot_be_written_is_an_error_before_the_work(tmp_path: Path, name: str) -> None:
+    result = zoo("evaluate", "--run-once", "--checkpoint-dir", tmp_path, "--json", tmp_path / name)
+    assert_fails_cleanly(result, 2, "name a file in a directory that exists")
