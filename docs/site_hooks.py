@@ -29,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("cifar10_runtime", "cifar10_zoo", "cifar10_export")
 """The documented packages, in the order of the menu."""
 COMMANDS = (
+    "cifar10-fit",
     "cifar10-infer",
     "cifar10-infer doctor",
     "cifar10-infer-ray",
