@@ -22,7 +22,7 @@ README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = RESULTS / "throughput.png"
 EXPLANATION = (
-    "Each value is the median of {count} of `make bench`, of those that measured it. Each ratio says how many times "
+    "Each value is the median of {count} of `make bench`; a run may lack a benchmark. Each ratio says how many times "
     "better this project is than the peer; below 1, the peer is better. A ratio is the median of the ratios of the "
     "runs; in a run, the calls of both are interleaved.\n"
     "The default export is the file that `torch.onnx.export` makes of the network in standard PyTorch."

@@ -57,7 +57,7 @@ def read(listing: Listing, split: Split, options: ReadOptions, quiet: bool = Fal
 
 
 def _read_files(listing: Listing, split: Split, options: ReadOptions, quiet: bool) -> Pictures:
-    """Read the files that may be in ``split``; decode those that are."""
+    """Read the files that may be in ``split``; decode only the files in ``split``."""
 
     def is_wanted(sha256: bytes) -> bool:
         return listing.is_test is not None or (position(sha256) < options.test_fraction) == (split == "test")

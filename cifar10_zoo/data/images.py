@@ -74,7 +74,7 @@ class Pictures:
 def read_files(
     contents: Iterable[Content], count: int, size: int, is_wanted: Callable[[bytes], bool], quiet: bool
 ) -> Pictures:
-    """Read image files and decode those that are wanted, into one array, in as many threads as PyTorch has.
+    """Read image files, and decode the wanted ones into one array, in as many threads as PyTorch has.
 
     Args:
         contents: The files.

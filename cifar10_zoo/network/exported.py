@@ -1,4 +1,4 @@
-"""Read the network and its weights back from an exported fp32 model, such as those that ship with cifar10-infer."""
+"""Read the network and its weights back from an exported fp32 model, such as a bundled one of cifar10-infer."""
 
 import json
 from pathlib import Path

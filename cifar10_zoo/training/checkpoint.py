@@ -32,9 +32,9 @@ from torch import Tensor
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.errors import CheckpointError, OptionError, one_line
-from cifar10_zoo.network.batch_norm import fold_batch_norm, named_tensors
+from cifar10_zoo.network.batch_norm import named_tensors
 from cifar10_zoo.network.model import Cifar10Net, image_size_of
-from cifar10_zoo.training.state import TrainingState, new_model
+from cifar10_zoo.training.state import TrainingState, evaluation_model, new_model
 
 FORMAT_VERSION = "1"
 KEPT = 5
@@ -70,7 +70,6 @@ class Checkpoint:
         local3 = self.tensors.get("weights/local3.weight", torch.empty(0))
         return image_size_of(math.prod(local3.shape[1:]))  # ``_tensors_like`` finds a shape that fits no image size
 
-    @torch.no_grad()
     def ema_model(self) -> Cifar10Net:
         """Return the network with the EMA weights for evaluation and export, batch normalization folded, on the CPU.
 
@@ -78,10 +77,8 @@ class Checkpoint:
             CheckpointError: An EMA weight is missing or has another shape.
         """
         model = new_model(self.hyperparameters, len(self.classes), self.image_size)
-        weights = {f"averages/{name}": tensor for name, tensor in named_tensors(model).items()}
-        for name, tensor in self._tensors_like(weights).items():
-            weights[name].copy_(tensor)
-        return fold_batch_norm(model).eval()
+        saved = self._tensors_like({f"averages/{name}": tensor for name, tensor in named_tensors(model).items()})
+        return evaluation_model(model, {name.removeprefix("averages/"): tensor for name, tensor in saved.items()})
 
     def restore(self, state: TrainingState) -> None:
         """Load the tensors and the step into ``state``, so that training continues as if it had not stopped.

@@ -93,7 +93,7 @@ def started_ranks() -> int:
 
 
 def started_rank() -> int:
-    """Return the number of this process among those that torchrun started; 0 without torchrun."""
+    """Return the rank of this process, which torchrun sets; 0 without torchrun."""
     return int(os.environ["RANK"]) if distributed.is_torchelastic_launched() else 0
 
 

@@ -42,13 +42,13 @@ def balanced_weights(labels: Tensor, classes: int) -> Tensor:
     """Return a weight per class, inversely proportional to its number of images; their mean over all images is 1.
 
     Args:
-        labels: [N] int64; each class has at least one image.
+        labels: [N] int64. A class without an image gets the weight of a class with one image.
         classes: The number of classes.
 
     Returns:
         N / (classes * images of the class), [classes] float32.
     """
-    return len(labels) / (classes * torch.bincount(labels, minlength=classes)).float()
+    return len(labels) / (classes * torch.bincount(labels, minlength=classes).clamp(min=1)).float()
 
 
 class LossAverages:

@@ -31,6 +31,19 @@ def new_model(hyperparameters: Hyperparameters, classes: int = 10, image_size: i
     return network(hyperparameters.seed, classes, image_size)
 
 
+@torch.no_grad()
+def evaluation_model(model: Cifar10Net, weights: Mapping[str, Tensor]) -> Cifar10Net:
+    """Return ``model`` with other weights for evaluation, batch normalization folded.
+
+    Args:
+        model: A network of ``new_model``; its weights are overwritten.
+        weights: The weights and running statistics, by the names of ``named_tensors``.
+    """
+    for name, tensor in named_tensors(model).items():
+        tensor.copy_(weights[name])
+    return fold_batch_norm(model).eval()
+
+
 class TrainingState:
     """The weights, EMA weights, momentum, loss averages, loss scale and step of a run; initially at step 0.
 
@@ -101,13 +114,10 @@ class TrainingState:
         self.model.load_state_dict(weights)
         self.ema = EmaWeights(self.model)
 
-    @torch.no_grad()
     def ema_model(self) -> Cifar10Net:
         """Return a new network with the EMA weights for evaluation, batch normalization folded, on the CPU."""
         model = new_model(self.hyperparameters, self.model.classes, self.model.image_size)
-        for name, tensor in named_tensors(model).items():
-            tensor.copy_(self.ema.weights[name])
-        return fold_batch_norm(model).eval()
+        return evaluation_model(model, self.ema.weights)
 
     def train_step(self, images: Tensor, labels: Tensor) -> Tensor:
         """Take one step: loss, gradients, SGD, then loss averages and EMA weights.

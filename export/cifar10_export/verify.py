@@ -159,7 +159,7 @@ def verify_interface(session: onnxruntime.InferenceSession, model: Cifar10Net) -
 
 
 def verify_int8_weights(content: bytes) -> None:
-    """Raise SaturationError unless int8 gives the same answers on every CPU, whatever the activations are.
+    """Raise SaturationError unless int8 gives the same answers on every CPU, for any activations.
 
     x86 CPUs without VNNI multiply uint8 activations by int8 weights and add two products to a 16-bit sum that saturates
     (``vpmaddubsw``). Weights from -64 to 64 give at most 2 * 255 * 64 = 32,640, below the limit of 32,767. ONNX Runtime

@@ -20,6 +20,10 @@ def test_balanced_weights_give_each_class_the_same_sum() -> None:
     assert (weights * torch.bincount(LABELS)).tolist() == pytest.approx([3, 3, 3])
 
 
+def test_a_class_without_images_has_a_finite_weight() -> None:
+    assert balanced_weights(LABELS, 4).tolist() == pytest.approx([9 / 24, 9 / 8, 9 / 4, 9 / 4])
+
+
 def test_the_loss_is_the_weighted_mean_of_the_cross_entropies() -> None:
     state = TrainingState(Hyperparameters(class_weights="balanced", weight_decay=0), classes=3)
     state.weigh_classes(LABELS)

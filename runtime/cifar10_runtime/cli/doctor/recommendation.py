@@ -16,7 +16,7 @@ class Recommendation:
     """A model on a device, and how to use it."""
 
     use: str
-    """The command, or for latency the Python expression: a command starts anew for each image."""
+    """The command, or for latency the Python expression: a command starts again for each image."""
     measurement: Measurement
 
 
