@@ -24,6 +24,8 @@ class Hyperparameters:
     init_from: str | None = None
     """Trained weights to start from: modern or tutorial, which ship with cifar10-infer, or a directory of checkpoints
     (new). The last layer is new unless its classes are those of the data."""
+    validation_fraction: float = 0.0
+    """Fraction of the training images of each class that training leaves out, for validation (new)."""
     batch_size: int = 128
     """Images per batch (batch_size)."""
     initial_learning_rate: float = 0.1
@@ -75,6 +77,7 @@ class Hyperparameters:
 
 _LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**63 - 1),
+    "validation_fraction": (0, 0.9),
     "batch_size": (1, 65_536),
     "initial_learning_rate": (1e-12, 1e12),
     "learning_rate_decay_factor": (1e-12, 1),

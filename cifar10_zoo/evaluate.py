@@ -25,6 +25,7 @@ from cifar10_zoo.network.model import scaled_count
 from cifar10_zoo.tracking import class_metrics, history, plots
 from cifar10_zoo.tracking.history import Evaluation
 from cifar10_zoo.tracking.tensorboard import Summaries
+from cifar10_zoo.tracking.validation import read_best
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.device import DeviceChoice, choose_device
@@ -39,6 +40,8 @@ class Options(DataOptions):
 
     checkpoint_dir: Path = Path("cifar10_train")
     """Directory of the checkpoints."""
+    best: bool = False
+    """Evaluate the checkpoint with the best validation accuracy instead of the newest one, and exit."""
     eval_dir: Path | None = None
     """Directory of all files that the evaluation writes. By default, the history files are in --checkpoint-dir, where
     training keeps the checkpoint with the best evaluation, and the TensorBoard summaries in its subdirectory eval/."""
@@ -93,8 +96,9 @@ def evaluate(options: Options) -> None:
     """
     device = choose_device(options.device)
     data = load(options.data_dir, "test" if options.eval_data == "test" else "train", options.data_url, options)
-    if options.run_once:
-        evaluate_checkpoint(checkpoint.read_newest(options.checkpoint_dir), data, device, options)
+    if options.run_once or options.best:
+        saved = read_best(options.checkpoint_dir) if options.best else checkpoint.read_newest(options.checkpoint_dir)
+        evaluate_checkpoint(saved, data, device, options)
         return
     if checkpoint.latest(options.checkpoint_dir) is None:
         print(f"waiting for a checkpoint in {options.checkpoint_dir}", file=sys.stderr)

@@ -24,10 +24,12 @@ from cifar10_zoo.config import Hyperparameters, flag
 from cifar10_zoo.data.batches import LazyBatch, TrainingBatches
 from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.data.load import load
+from cifar10_zoo.data.validation import split_off
 from cifar10_zoo.errors import CheckpointError, OptionError, Stopped, TrainingError
 from cifar10_zoo.network.model import require_image_size
 from cifar10_zoo.recipes import chosen_recipe
 from cifar10_zoo.tracking.logger import LoggerOptions, RunLogger
+from cifar10_zoo.tracking.validation import Validation
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.cuda_graph import GraphedStep
@@ -53,6 +55,8 @@ class Options(LoggerOptions, DataOptions):
 
     max_steps: int = 1_000_000
     """Step at which training ends, counted from the first run, unless --epochs ends it earlier."""
+    patience: int = 0
+    """Validations in a row without a better accuracy that end training; 0 for no limit. Needs --validation-fraction."""
     device: DeviceChoice = "auto"
     """Device to compute on; auto uses a CUDA GPU if one is available."""
     hyperparameters: Annotated[Hyperparameters, tyro.conf.arg(name="")] = field(default_factory=Hyperparameters)
@@ -68,6 +72,10 @@ class Options(LoggerOptions, DataOptions):
         require_image_size(self.image_size)
         if not self.max_steps > 0:
             raise OptionError(f"--max-steps must be above 0, not {self.max_steps}")
+        if self.patience < 0:
+            raise OptionError(f"--patience must be 0 or more, not {self.patience}")
+        if self.patience and not self.hyperparameters.validation_fraction:
+            raise OptionError("--patience counts validations: set --validation-fraction, such as 0.1")
         if (ranks := self.hyperparameters.num_gpus) not in (1, started_ranks()):
             command = f"torchrun --nproc-per-node={ranks} -m cifar10_zoo.train"
             raise OptionError(f"--num-gpus {ranks}: start {ranks} processes with {command}")
@@ -91,6 +99,11 @@ def train(options: Options, data: Dataset | None = None) -> TrainingState:
     with connect_ranks() as ranks, run_lock(options.train_dir) if ranks.is_main else nullcontext():
         ranks.barrier()  # the other ranks wait until rank 0 has the lock, and exit here if rank 0 cannot get it
         hyperparameters, image_size = run_hyperparameters(options, ranks), data.images.shape[-1]
+        data, held_out = split_off(data, fraction := hyperparameters.validation_fraction)
+        if fraction and not len(held_out.images):
+            raise OptionError(
+                f"--validation-fraction {fraction:g} is no image of any class: choose a higher fraction, or 0"
+            )
         state = TrainingState(hyperparameters, device, ranks, len(data.classes), image_size)
         state.weigh_classes(data.labels)
         with stop_on_signals(second_kills=ranks.world_size == 1) as stop:
@@ -104,7 +117,7 @@ def train(options: Options, data: Dataset | None = None) -> TrainingState:
                     last = "" if keeps_classes else ", except softmax_linear, which is new for these classes"
                     print(f"starting with the weights of {source}{last}", file=sys.stderr)
             require_same_step(state, ranks, options.train_dir)
-            stop_signal = take_steps(options, data, state, ranks, stop)
+            stop_signal = take_steps(options, data, held_out, state, ranks, stop)
     if ranks.is_main:
         print(f"step {state.step}: {checkpoint.latest(options.train_dir)}", file=sys.stderr)
         if stop_signal:
@@ -114,18 +127,31 @@ def train(options: Options, data: Dataset | None = None) -> TrainingState:
     return state
 
 
-def take_steps(options: Options, data: Dataset, state: TrainingState, ranks: Ranks, stop: StopRequest) -> int:
-    """Train until the last step or a stop request; return the signal that asked any rank to stop, else 0."""
+def take_steps(
+    options: Options, data: Dataset, held_out: Dataset, state: TrainingState, ranks: Ranks, stop: StopRequest
+) -> int:
+    """Train until the last step, a stop request or --patience; return the signal that asked any rank to stop, else 0.
+
+    Args:
+        options: The options of the run.
+        data: The images to train with.
+        held_out: The images to validate with; no images for no validation.
+        state: The state at the step to continue with.
+        ranks: The processes that train together.
+        stop: Receives the signals.
+    """
     end = min(options.max_steps, last_step(state.hyperparameters))
-    if state.step >= end:
+    validation = Validation(options.train_dir, state, held_out, len(data.images), end) if len(held_out.images) else None
+    converged = validation is not None and validation.has_converged(options.patience)
+    if state.step >= end or converged:
         return 0
     batches = TrainingBatches(data, state.hyperparameters, state.device)
     if options.log_device_placement and ranks.is_main:
         print_devices(batches, state)
     take_step = step_function(state, batches, options.compile)
     stop_signal = 0
-    with RunLogger(options, state, data, end, stop) if ranks.is_main else nullcontext() as logger:
-        while state.step < end and not stop_signal:
+    with RunLogger(options, state, data, end, validation, stop) if ranks.is_main else nullcontext() as logger:
+        while state.step < end and not stop_signal and not converged:
             step = state.step  # counted like the tutorial's: the loss of step 0 is the loss of the initial weights
             batch = LazyBatch(batches, number=step * ranks.world_size + ranks.rank)
             if logger:
@@ -135,6 +161,10 @@ def take_steps(options: Options, data: Dataset, state: TrainingState, ranks: Ran
                 logger.on_step_end(step, losses)
             if ranks.world_size == 1 or step % STOP_CHECK_STEPS == 0:
                 stop_signal = ranks.all_max(stop.signal_number or 0)
+            if validation and validation.is_due:  # only rank 0 has validated
+                converged = bool(ranks.all_max(validation.has_converged(options.patience)))
+    if converged and ranks.is_main:
+        print(f"no better validation accuracy in {options.patience} validations: training ends", file=sys.stderr)
     return stop_signal
 
 

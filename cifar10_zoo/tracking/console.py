@@ -68,3 +68,16 @@ class Progress:
             print(f"{datetime.now()}: step {step}, loss = {loss:.2f} ({rates})", flush=True)
         else:
             self._bar.set_postfix_str(f"loss {loss:.2f}, {images_per_second:.0f} images/s", refresh=False)
+
+    def validated(self, completed: int, accuracy: float) -> None:
+        """Print the validation accuracy on stderr, above the progress bar.
+
+        Args:
+            completed: The number of completed steps.
+            accuracy: The top-1 accuracy, from 0 to 1.
+        """
+        line = f"step {completed}: validation accuracy {accuracy:.4f}"
+        if self._bar is None:
+            print(line, file=sys.stderr)
+        else:
+            self._bar.write(line, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The history files of a run, beside its checkpoints: ``losses.csv`` and ``evaluations.csv``."""
+"""The history files of a run, beside its checkpoints: ``losses.csv``, ``validations.csv`` and ``evaluations.csv``."""
 
 import csv
 import io
@@ -12,8 +12,9 @@ from cifar10_runtime import atomic
 
 EVALUATIONS = "evaluations.csv"
 LOSSES = "losses.csv"
+VALIDATIONS = "validations.csv"
 
-Row = TypeVar("Row", "Evaluation", "Loss")
+Row = TypeVar("Row", "Evaluation", "Loss", "Validation")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,16 @@ class Evaluation:
     """The number of evaluated images."""
     precision: float
     """Top-1 accuracy of the EMA weights, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One row of ``validations.csv``."""
+
+    step: int
+    """The number of completed steps."""
+    accuracy: float
+    """Top-1 accuracy of the EMA weights on the validation images, from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +66,23 @@ def evaluations(directory: Path) -> list[Evaluation]:
 
 
 def best_step(directory: Path) -> int | None:
-    """Return the step with the highest test accuracy, in a tie the latest step; None without evaluations."""
-    tests = [row for row in evaluations(directory) if row.eval_data == "test"]
-    return max(tests, key=lambda row: (row.precision, row.step)).step if tests else None
+    """Return the step with the highest validation accuracy, in a tie the latest step.
+
+    The test accuracy decides in a run without validation images; without any evaluation, the result is None.
+    """
+    tests = [(row.precision, row.step) for row in evaluations(directory) if row.eval_data == "test"]
+    scores = [(row.accuracy, row.step) for row in validations(directory)] or tests
+    return max(scores)[1] if scores else None
+
+
+def validations(directory: Path) -> list[Validation]:
+    """Return the rows of ``validations.csv`` in file order, without damaged rows."""
+    return _read(directory / VALIDATIONS, Validation)
+
+
+def write_validations(directory: Path, rows: Sequence[Validation]) -> None:
+    """Replace ``validations.csv``."""
+    _write(directory / VALIDATIONS, rows)
 
 
 def losses(directory: Path) -> list[Loss]:
@@ -87,7 +112,7 @@ class Losses:
         _write(self._path, self._rows)
 
 
-def _write(path: Path, rows: Sequence[Evaluation] | Sequence[Loss]) -> None:
+def _write(path: Path, rows: Sequence[Row]) -> None:
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, [field.name for field in fields(rows[0])], lineterminator="\n")

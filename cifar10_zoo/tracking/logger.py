@@ -15,6 +15,7 @@ from cifar10_zoo.errors import OptionError, TrainingError
 from cifar10_zoo.tracking import history, plots
 from cifar10_zoo.tracking.console import Lap, Progress
 from cifar10_zoo.tracking.tensorboard import Summaries
+from cifar10_zoo.tracking.validation import Validation
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.run_control import SIGPIPE, StopRequest
 from cifar10_zoo.training.schedule import learning_rate
@@ -50,13 +51,21 @@ class RunLogger:
         state: The training state, at the step that the run continues with.
         data: The training images.
         last_step: The number of completed steps at which the run ends.
+        validation: Validates the run; None without validation images.
         stop: Receives a request when the console is closed, as SIGPIPE.
     """
 
     def __init__(
-        self, options: LoggerOptions, state: TrainingState, data: Dataset, last_step: int, stop: StopRequest
+        self,
+        options: LoggerOptions,
+        state: TrainingState,
+        data: Dataset,
+        last_step: int,
+        validation: Validation | None,
+        stop: StopRequest,
     ) -> None:
         self._options, self._state, self._data, self._stop = options, state, data, stop
+        self._validation = validation
         recipe = state.hyperparameters
         self._images_per_step = recipe.batch_size * recipe.num_gpus
         self._losses = history.Losses(options.train_dir, state.step)
@@ -77,7 +86,7 @@ class RunLogger:
             self._summaries.batch(step, batch.images, self._state.activations(batch.images))
 
     def on_step_end(self, step: int, losses: Tensor) -> None:
-        """Summarize, log and save after the update of ``step``, each if it is due.
+        """Summarize, log, validate and save after the update of ``step``, each if it is due.
 
         Args:
             step: The step, counted from 0.
@@ -92,7 +101,7 @@ class RunLogger:
         if step % self._options.log_frequency == 0:
             self._log(step, float(losses[-1]))
         self._advance()
-        if self._saved.seconds() > self._options.save_checkpoint_secs:
+        if self._is_new_best() or self._saved.seconds() > self._options.save_checkpoint_secs:
             self._save()
 
     def __exit__(
@@ -116,6 +125,13 @@ class RunLogger:
             self._progress.report(step, loss, self._state.step)
         except OSError:
             self._stop.request(SIGPIPE)
+
+    def _is_new_best(self) -> bool:
+        """Validate if it is due; return whether this validation is the best one."""
+        if self._validation is None or not self._validation.is_due:
+            return False
+        self._progress.validated(self._state.step, self._validation.run())
+        return self._validation.is_best
 
     def _advance(self) -> None:
         try:

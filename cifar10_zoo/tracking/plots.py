@@ -21,10 +21,13 @@ def draw(train_dir: Path, eval_dir: Path) -> None:
     top, middle, bottom = figure.subplots(3, sharex=True)
     losses = history.losses(train_dir)
     _curve(top, "total loss", [(row.step, row.total_loss) for row in losses], ".", markersize=2)
-    for eval_data in ("test", "train_eval"):
-        points = sorted((r.step, r.precision) for r in history.evaluations(eval_dir) if r.eval_data == eval_data)
+    accuracies = {"validation": [(row.step, row.accuracy) for row in history.validations(train_dir)]}
+    for row in history.evaluations(eval_dir):
+        accuracies.setdefault(row.eval_data, []).append((row.step, row.precision))
+    for images, points in accuracies.items():
         if points:
-            _curve(middle, "top-1 accuracy", points, ".-", label=f"{eval_data}: {points[-1][1]:.4f}")
+            points.sort()
+            _curve(middle, "top-1 accuracy", points, ".-", label=f"{images}: {points[-1][1]:.4f}")
     if middle.lines:
         middle.legend(loc="lower right")
     _curve(bottom, "learning rate", [(row.step, row.learning_rate) for row in losses], "-")

@@ -9,8 +9,8 @@ Tensors:
 - ``loss_scale``, [2] float32: with precision fp16 only; the scale, and the number of steps since it changed.
 
 Metadata, all text: ``format_version``, ``step``, ``dataset``, ``classes`` (a JSON list), ``hyperparameters`` (a JSON
-object), ``test_fraction`` (only if ``Dataset`` has one) and ``sha256``, the checksum of all tensors and of the other
-metadata.
+object), ``test_fraction`` (only if ``Dataset`` has one), ``temperatures`` (a JSON object, only of a calibrated
+checkpoint) and ``sha256``, the checksum of all tensors and of the other metadata.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ import json
 import math
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import safetensors
@@ -63,6 +63,9 @@ class Checkpoint:
     """The checksum of the content, as hexadecimal digits."""
     test_fraction: float | None = None
     """``Dataset.test_fraction`` of the training data."""
+    temperatures: Mapping[int, float] = field(default_factory=dict)
+    """T in probabilities = softmax(logits / T), by the number of crops per image, 1 and 10; empty before calibration.
+    """
 
     @property
     def image_size(self) -> int:
@@ -127,6 +130,27 @@ def _listed(classes: Sequence[str]) -> str:
     return names if len(classes) <= _LISTED else f"{names}, ... {len(classes)} classes"
 
 
+def calibrated(saved: Checkpoint, temperatures: Mapping[int, float]) -> Checkpoint:
+    """Write ``saved`` again with ``temperatures``, and return the new content of the file."""
+    new = replace(saved, temperatures=dict(temperatures))
+    write(new.path, new.tensors, _metadata(new))
+    return read(new.path)
+
+
+def _metadata(saved: Checkpoint) -> dict[str, str]:
+    optional = {
+        "test_fraction": None if saved.test_fraction is None else str(saved.test_fraction),
+        "temperatures": json.dumps(saved.temperatures) if saved.temperatures else None,
+    }
+    return {
+        "format_version": FORMAT_VERSION,
+        "step": str(saved.step),
+        "dataset": saved.dataset,
+        "classes": json.dumps(saved.classes),
+        "hyperparameters": json.dumps(asdict(saved.hyperparameters)),
+    } | {name: value for name, value in optional.items() if value is not None}
+
+
 def save(
     state: TrainingState, directory: Path, dataset: str, classes: tuple[str, ...], test_fraction: float | None = None
 ) -> Path:
@@ -142,16 +166,10 @@ def save(
     Returns:
         The path of the file.
     """
-    metadata = {
-        "format_version": FORMAT_VERSION,
-        "step": str(state.step),
-        "dataset": dataset,
-        "classes": json.dumps(classes),
-        "hyperparameters": json.dumps(asdict(state.hyperparameters)),
-    } | ({} if test_fraction is None else {"test_fraction": str(test_fraction)})
     tensors = {name: tensor.cpu().contiguous() for name, tensor in state.tensors().items()}
     path = directory / _file_name(state.step)
-    write(path, tensors, metadata)
+    saved = Checkpoint(path, state.step, dataset, classes, state.hyperparameters, tensors, "", test_fraction)
+    write(path, tensors, _metadata(saved))
     return path
 
 
@@ -198,6 +216,15 @@ def read_newest(directory: Path) -> Checkpoint:
     raise CheckpointError(f"no checkpoint in {directory}: train first, or name another directory")
 
 
+def read_step(directory: Path, step: int) -> Checkpoint:
+    """Return the checkpoint of ``step`` in ``directory``.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read.
+    """
+    return read(directory / _file_name(step))
+
+
 def read(path: Path) -> Checkpoint:
     """Return the content of a checkpoint file, whose checksum is verified.
 
@@ -224,6 +251,7 @@ def read(path: Path) -> Checkpoint:
             tensors=tensors,
             sha256=sha256,
             test_fraction=float(metadata["test_fraction"]) if "test_fraction" in metadata else None,
+            temperatures=_temperatures(metadata.get("temperatures", "{}")),
         )
     except (AttributeError, KeyError, TypeError, ValueError, OptionError) as error:  # another program wrote the file
         raise CheckpointError(f"{path} has invalid metadata: {error!r}") from None
@@ -251,6 +279,10 @@ def _hyperparameters(path: Path, text: str) -> Hyperparameters:
             f"{path} was written by a later version: it has hyperparameters {', '.join(sorted(unknown))}"
         )
     return Hyperparameters(**values)
+
+
+def _temperatures(text: str) -> dict[int, float]:
+    return {int(crops): float(temperature) for crops, temperature in json.loads(text).items()}
 
 
 def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:

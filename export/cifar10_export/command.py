@@ -12,6 +12,7 @@ from cifar10_export.variants import Conv2Algorithm, Precision, Variant, default_
 from cifar10_zoo.data.cifar10 import default_data_dir
 from cifar10_zoo.data.dataset import ReadOptions
 from cifar10_zoo.errors import OptionError
+from cifar10_zoo.tracking.validation import read_best
 from cifar10_zoo.training.checkpoint import Checkpoint, read_newest
 
 
@@ -28,6 +29,8 @@ class Options(ReadOptions):
     takes 10 times as long."""
     checkpoint_dir: Path = Path("cifar10_train")
     """Folder of the checkpoints."""
+    best: bool = False
+    """Export the checkpoint with the best validation accuracy instead of the newest one."""
     output: Path = Path("cifar10.onnx")
     """File to write."""
     data_dir: Path = field(default_factory=default_data_dir)
@@ -48,7 +51,7 @@ def export(options: Options) -> None:
         ZooError: There is no usable checkpoint, or the exported model differs from PyTorch (VerificationError).
     """
     _require_writable(options.output)
-    checkpoint = read_newest(options.checkpoint_dir)
+    checkpoint = read_best(options.checkpoint_dir) if options.best else read_newest(options.checkpoint_dir)
     images = load_images(options.data_dir, options.precision == "int8", options)
     exported = export_checkpoint(checkpoint, options.variant, images)
     atomic.write_file(options.output, exported.content)

@@ -1,7 +1,7 @@
 """From a checkpoint to the content of a verified .onnx file: build, describe, serialize, verify."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -50,6 +50,7 @@ def export_checkpoint(checkpoint: Checkpoint, variant: Variant, images: Images) 
     if images.test is not None:
         checkpoint.require_classes_of(images.test)
     network = checkpoint.ema_model()
+    variant = replace(variant, temperature=checkpoint.temperatures.get(10 if variant.ten_crop else 1, 1.0))
     model = build(network, variant, images.calibration)
     metadata = describe(checkpoint, variant)
     accuracy = verify(_serialize(model, metadata), network, variant, images.test)
@@ -69,6 +70,7 @@ def describe(checkpoint: Checkpoint, variant: Variant) -> dict[str, str]:
         "precision": variant.precision,
         "layout": variant.conv2_algorithm,
         "views": "10" if variant.ten_crop else "1",
+        "temperature": str(variant.temperature),
         "checkpoint_sha256": checkpoint.sha256,
         "cifar10_zoo_version": __version__,
     }

@@ -26,15 +26,18 @@ from cifar10_zoo.cli import run
 from cifar10_zoo.config import Hyperparameters, flag
 from cifar10_zoo.data.dataset import Dataset, ReadOptions
 from cifar10_zoo.data.load import is_present, load
+from cifar10_zoo.data.validation import split_off
 from cifar10_zoo.errors import OptionError
 from cifar10_zoo.network.model import require_image_size
 from cifar10_zoo.recipes.modern import MODERN
+from cifar10_zoo.tracking.validation import read_best
 from cifar10_zoo.train import Options as TrainOptions
 from cifar10_zoo.train import train
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.device import DeviceChoice
 from cifar10_zoo.training.schedule import EXAMPLES_PER_EPOCH
+from cifar10_zoo.training.temperature import temperatures
 from cifar10_zoo.training.trial import better_start
 
 EPOCHS = 50.0
@@ -65,6 +68,9 @@ class Options(ReadOptions):
     none in short trainings."""
     class_weights: Literal["none", "balanced"] = Hyperparameters.class_weights
     """Weights of the classes in the loss; balanced: inversely proportional to their numbers of training images."""
+    validation_fraction: float = 0.1
+    """Fraction of the training images of each class to validate with: they choose the start, the checkpoint and the
+    temperature. 0 trains with all images."""
     seed: int = Hyperparameters.seed
     """Seed of the initial weights, the order of the images and the augmentation."""
     device: DeviceChoice = "auto"
@@ -98,12 +104,13 @@ def fit(options: Options) -> None:
 def _fit(options: Options) -> None:
     if not options.folder.exists() or not is_present(options.folder, options):
         raise OptionError(f"{options.folder} has no images: name a directory with a folder of images per class")
-    training = load(options.folder, "train", options=options)
+    data = load(options.folder, "train", options=options)
     test = load(options.folder, "test", options=options, quiet=True)
     image_folders.require_directory_names(test.classes)
+    training, validation = split_off(data, options.validation_fraction)
     claim(options.directory, options.folder)
-    train(train_options(options, training), training)
-    saved = checkpoint.read_newest(options.directory / "train")
+    train(train_options(options, training, validation), data)
+    saved = trained_checkpoint(options, validation)
     accuracies = {name: write_model(options, saved, name, training, test) for name in FILES}
     write_report(options.directory, test)
     print(summary(options.directory, accuracies, len(test.images)))
@@ -130,7 +137,16 @@ def claim(directory: Path, folder: Path) -> None:
         raise OptionError(f"--output {directory} cannot be written: {error.strerror}") from None
 
 
-def train_options(options: Options, data: Dataset) -> TrainOptions:
+def trained_checkpoint(options: Options, validation: Dataset) -> Checkpoint:
+    """Return the best checkpoint, calibrated on the validation images; without such images, the newest one."""
+    train_dir = options.directory / "train"
+    if not len(validation.images):
+        return checkpoint.read_newest(train_dir)
+    best = read_best(train_dir)
+    return checkpoint.calibrated(best, temperatures(best.ema_model(), validation))
+
+
+def train_options(options: Options, training: Dataset, validation: Dataset) -> TrainOptions:
     """Return the options of the training; a run that has begun keeps its start.
 
     Raises:
@@ -142,7 +158,8 @@ def train_options(options: Options, data: Dataset) -> TrainOptions:
         MODERN,
         seed=options.seed,
         class_weights=options.class_weights,
-        epochs=recipe_epochs(options.epochs, len(data.images)),
+        validation_fraction=options.validation_fraction if len(validation.images) else 0.0,
+        epochs=recipe_epochs(options.epochs, len(training.images)),
     )
     if options.init_from != "auto":
         recipe = replace(recipe, init_from=None if options.init_from == "none" else options.init_from)
@@ -155,7 +172,7 @@ def train_options(options: Options, data: Dataset) -> TrainOptions:
             f"--output; there, --init-from {train_dir} starts with these weights"
         )
     if options.init_from == "auto" and not begun:
-        recipe = replace(recipe, init_from=better_start(recipe, data, options.device))
+        recipe = replace(recipe, init_from=better_start(recipe, training, validation, options.device))
     return TrainOptions(data_dir=options.folder, train_dir=train_dir, device=options.device, hyperparameters=recipe)
 
 

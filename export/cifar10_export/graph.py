@@ -30,13 +30,17 @@ class ServingGraph(nn.Module):
         network: [N, 3, K, K] float32, standardized -> logits [N, classes] float32.
         ten_crop: Average the probabilities of ten crops per image, instead of classifying the center crop.
         image_size: S, height and width in pixels of the images; the network takes crops of K = 3/4 S pixels.
+        temperature: T in probabilities = softmax(logits / T).
     """
 
-    def __init__(self, network: nn.Module, ten_crop: bool = False, image_size: int = 32) -> None:
+    def __init__(
+        self, network: nn.Module, ten_crop: bool = False, image_size: int = 32, temperature: float = 1.0
+    ) -> None:
         super().__init__()
         self.network = network
         self.ten_crop = ten_crop
         self.image_size = image_size
+        self.temperature = temperature
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Classify raw pixels.
@@ -46,15 +50,20 @@ class ServingGraph(nn.Module):
 
         Returns:
             Logits and probabilities, [N, classes] float32 each. With ``ten_crop`` the logits are the logarithms of the
-            averaged probabilities, so that their softmax gives these probabilities.
+            averaged probabilities of the crops.
         """
         images = images.permute(0, 3, 1, 2)
         if not self.ten_crop:
             logits = self.network(evaluation_images(images))
-            return logits, logits.softmax(dim=1)
+            return logits, self._scaled(logits).softmax(dim=1)
         logits = self.network(ten_crop(images).flatten(0, 1))  # [10 * N, classes]
-        probabilities = logits.softmax(dim=1).unflatten(0, (TEN_CROP, -1)).mean(dim=0)
-        return probabilities.log(), probabilities
+        average = logits.softmax(dim=1).unflatten(0, (TEN_CROP, -1)).mean(dim=0)
+        logits = average.log()
+        return logits, average if self.temperature == 1 else self._scaled(logits).softmax(dim=1)
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        """Return ``logits / temperature``; the temperature 1 adds no operator to the graph."""
+        return logits if self.temperature == 1 else logits / self.temperature
 
 
 def to_onnx(graph: ServingGraph) -> onnx.ModelProto:

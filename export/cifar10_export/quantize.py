@@ -18,7 +18,7 @@ CALIBRATION_IMAGES = 1_000
 _BATCHES = 10
 
 
-def quantize(model: Cifar10Net, images: Tensor) -> onnx.ModelProto:
+def quantize(model: Cifar10Net, images: Tensor, temperature: float = 1.0) -> onnx.ModelProto:
     """Return the serving graph of ``model`` with int8 convolutions and dense layers; ``softmax_linear`` stays float32.
 
     Activations are uint8 and weights int8, described by standard QuantizeLinear and DequantizeLinear nodes. The weights
@@ -27,8 +27,10 @@ def quantize(model: Cifar10Net, images: Tensor) -> onnx.ModelProto:
     Args:
         model: The network; it is not changed.
         images: Training images to calibrate with, [N, 3, S, S] uint8.
+        temperature: T in probabilities = softmax(logits / T).
     """
-    exported = to_onnx(ServingGraph(fold_lrn(model, images), image_size=model.image_size))
+    graph = ServingGraph(fold_lrn(model, images), image_size=model.image_size, temperature=temperature)
+    exported = to_onnx(graph)
     *_, last = (node.name for node in exported.graph.node if node.op_type == "Gemm")
     with tempfile.TemporaryDirectory() as folder, quiet():
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import onnx
-from torch import Tensor
+from torch import Tensor, nn
 
 from cifar10_export.fp16 import Fp16Net
 from cifar10_export.graph import ServingGraph, to_onnx
@@ -31,6 +31,8 @@ class Variant:
     """How conv2 is computed: ``winograd`` (only fp32) is faster on CPUs, ``direct`` on GPUs."""
     ten_crop: bool = False
     """Whether the graph averages ten crops per image (fp32 and fp16), or classifies the center crop."""
+    temperature: float = 1.0
+    """T in probabilities = softmax(logits / T)."""
 
     def __post_init__(self) -> None:
         if self.precision != "fp32" and self.conv2_algorithm == "winograd":
@@ -58,8 +60,13 @@ def build(model: Cifar10Net, variant: Variant, calibration_images: Tensor | None
     if variant.precision == "int8":
         if calibration_images is None:
             raise ValueError("int8 is calibrated on training images: pass calibration_images")
-        return quantize(model, calibration_images)
+        return quantize(model, calibration_images, variant.temperature)
     if variant.precision == "fp16":
-        return to_onnx(ServingGraph(Fp16Net(model), variant.ten_crop, model.image_size))
+        return to_onnx(serving_graph(Fp16Net(model), variant, model.image_size))
     network = WinogradNet(model) if variant.conv2_algorithm == "winograd" else model
-    return to_onnx(ServingGraph(network, variant.ten_crop, model.image_size))
+    return to_onnx(serving_graph(network, variant, model.image_size))
+
+
+def serving_graph(network: nn.Module, variant: Variant, image_size: int) -> ServingGraph:
+    """Return the serving graph of ``network`` in PyTorch, with the crops and the temperature of ``variant``."""
+    return ServingGraph(network, variant.ten_crop, image_size, variant.temperature)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cifar10_export.graph import INPUT, OUTPUTS, ServingGraph
-from cifar10_export.variants import Precision, Variant
+from cifar10_export.variants import Precision, Variant, serving_graph
 from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.errors import ZooError
 from cifar10_zoo.network.model import Cifar10Net, scaled_count
@@ -143,7 +143,7 @@ def _images(batch_size: int, variant: Variant, model: Cifar10Net, data: Dataset 
 
 def _reference(model: Cifar10Net, variant: Variant) -> ServingGraph:
     """Return the serving graph of ``model`` in PyTorch, in float32."""
-    return ServingGraph(model, variant.ten_crop, model.image_size).eval()
+    return serving_graph(model, variant, model.image_size).eval()
 
 
 def verify_interface(session: onnxruntime.InferenceSession, model: Cifar10Net) -> None:
