@@ -54,6 +54,7 @@ def test_the_metadata_has_labels_origin_variant_and_accuracy(
         "precision": "fp32",
         "layout": "winograd",
         "views": "1",
+        "temperature": "1.0",
         "checkpoint_sha256": trained.sha256,
         "test_accuracy": f"{accuracy:.4f}",
     }

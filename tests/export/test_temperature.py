@@ -1,0 +1,36 @@
+"""A calibrated checkpoint: the model divides the logits by the temperature, in every variant."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cifar10_export import Variant
+from cifar10_export.exporter import Images, export_checkpoint
+
+from cifar10_zoo.training.checkpoint import Checkpoint
+from tests.export.test_variants import VARIANTS
+from tests.helpers.onnx_files import metadata_of, session
+
+TEMPERATURES = {1: 0.5, 10: 0.3}
+
+
+@pytest.mark.parametrize("variant", {"fp32": Variant(), **VARIANTS}.values(), ids=["fp32", *VARIANTS])
+def test_probabilities_are_the_softmax_of_logits_over_temperature(
+    trained: Checkpoint, few_images: Images, variant: Variant
+) -> None:
+    assert few_images.test is not None
+    calibrated = replace(trained, temperatures=TEMPERATURES)
+    pixels = few_images.test.images[:50].permute(0, 2, 3, 1).contiguous().numpy()
+    images = replace(few_images, test=None)
+
+    plain, scaled = (export_checkpoint(saved, variant, images).content for saved in (trained, calibrated))
+    (plain_logits, plain_probabilities), (logits, probabilities) = (
+        session(content).run(None, {"images": pixels}) for content in (plain, scaled)
+    )
+
+    temperature = TEMPERATURES[10 if variant.ten_crop else 1]
+    powers = np.exp((logits - logits.max(1, keepdims=True)).astype(np.float64) / temperature)
+    np.testing.assert_array_equal(logits, plain_logits)
+    np.testing.assert_allclose(probabilities, powers / powers.sum(1, keepdims=True), atol=1e-6)
+    np.testing.assert_array_equal(probabilities.argmax(1), plain_probabilities.argmax(1))
+    assert (metadata_of(plain)["temperature"], metadata_of(scaled)["temperature"]) == ("1.0", str(temperature))
