@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import torch
 from cifar10_export import ServingGraph
+from cifar10_export.graph import OUTPUTS
 from cifar10_runtime.engine.threads import usable_processors
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, quant_pre_process, quantize_static
@@ -70,7 +71,7 @@ def export_by_default(path: Path, graph: nn.Module | None = None) -> Path:
         graph: Another network, from images [N, 32, 32, 3] uint8 to logits and probabilities.
     """
     images = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
-    names = ["logits", "probabilities"]
+    names = OUTPUTS[:2] if graph else OUTPUTS
     shapes = ({0: torch.export.Dim("N")},)
     program = torch.onnx.export(
         (graph or plain_graph()).eval(), (images,), dynamic_shapes=shapes, input_names=["images"], output_names=names

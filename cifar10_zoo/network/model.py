@@ -163,6 +163,11 @@ class Cifar10Net(nn.Module):
         out["softmax_linear"] = self.softmax_linear(x)  # [N, 10]
         return out
 
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output of local4 [N, 192] and the logits [N, classes] of ``images``, as ``forward`` takes them."""
+        out = self.activations(images)
+        return out["local4"], out["softmax_linear"]
+
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits [N, classes] of ``images`` [N, 3, K, K] float32, standardized."""
         return self.activations(images)["softmax_linear"]

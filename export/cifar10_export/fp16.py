@@ -18,10 +18,10 @@ class Fp16Net(nn.Module):
             setattr(self.model, name, Fp16LocalResponseNorm(norm))
         self.model.half()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits [N, classes] float32 of ``images`` [N, 3, K, K] float32, standardized."""
-        logits: Tensor = self.model(images.half())
-        return logits.float()
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return local4 [N, 192] and the logits [N, classes], float32, of ``images`` [N, 3, K, K] float32."""
+        features, logits = self.model.features_and_logits(images.half())
+        return features.float(), logits.float()
 
 
 class Fp16LocalResponseNorm(nn.Module):

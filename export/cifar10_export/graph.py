@@ -1,10 +1,11 @@
-"""The serving graph: raw pixels in, logits and probabilities out."""
+"""The serving graph: raw pixels in; logits, probabilities and features out."""
 
 import contextlib
 import io
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Protocol
 
 import onnx
 import torch
@@ -15,9 +16,16 @@ from cifar10_zoo.data.transforms import evaluation_images, ten_crop
 OPSET = 18
 """The oldest ONNX operator set that PyTorch's exporter writes: the widest choice of runtimes."""
 INPUT = "images"
-OUTPUTS = ("logits", "probabilities")
+OUTPUTS = ("logits", "probabilities", "features")
 TEN_CROP = 10
 """Crops per image in ten-crop test-time augmentation."""
+
+
+class Network(Protocol):
+    """A network of the export: any way to compute ``Cifar10Net``."""
+
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return local4 [N, 192] and the logits [N, classes], float32, of ``images`` [N, 3, K, K] float32."""
 
 
 class ServingGraph(nn.Module):
@@ -27,14 +35,14 @@ class ServingGraph(nn.Module):
     same pixels.
 
     Args:
-        network: [N, 3, K, K] float32, standardized -> logits [N, classes] float32.
-        ten_crop: Average the probabilities of ten crops per image, instead of classifying the center crop.
+        network: Computes features and logits of standardized crops.
+        ten_crop: Average the probabilities and the features of ten crops per image, instead of using the center crop.
         image_size: S, height and width in pixels of the images; the network takes crops of K = 3/4 S pixels.
         temperature: T in probabilities = softmax(logits / T).
     """
 
     def __init__(
-        self, network: nn.Module, ten_crop: bool = False, image_size: int = 32, temperature: float = 1.0
+        self, network: Network, ten_crop: bool = False, image_size: int = 32, temperature: float = 1.0
     ) -> None:
         super().__init__()
         self.network = network
@@ -42,28 +50,33 @@ class ServingGraph(nn.Module):
         self.image_size = image_size
         self.temperature = temperature
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Classify raw pixels.
 
         Args:
             images: [N, S, S, 3] uint8 RGB.
 
         Returns:
-            Logits and probabilities, [N, classes] float32 each. With ``ten_crop`` the logits are the logarithms of the
-            averaged probabilities of the crops.
+            Logits and probabilities, [N, classes] float32 each, and features [N, 192] float32, the output of local4.
+            With ``ten_crop`` the logits are the logarithms of the averaged probabilities of the crops.
         """
         images = images.permute(0, 3, 1, 2)
         if not self.ten_crop:
-            logits = self.network(evaluation_images(images))
-            return logits, self._scaled(logits).softmax(dim=1)
-        logits = self.network(ten_crop(images).flatten(0, 1))  # [10 * N, classes]
-        average = logits.softmax(dim=1).unflatten(0, (TEN_CROP, -1)).mean(dim=0)
+            features, logits = self.network.features_and_logits(evaluation_images(images))
+            return logits, self._scaled(logits).softmax(dim=1), features
+        features, logits = self.network.features_and_logits(ten_crop(images).flatten(0, 1))  # [10 * N, ...]
+        average, features = (_average(values) for values in (logits.softmax(dim=1), features))
         logits = average.log()
-        return logits, average if self.temperature == 1 else self._scaled(logits).softmax(dim=1)
+        return logits, average if self.temperature == 1 else self._scaled(logits).softmax(dim=1), features
 
     def _scaled(self, logits: Tensor) -> Tensor:
         """Return ``logits / temperature``; the temperature 1 adds no operator to the graph."""
         return logits if self.temperature == 1 else logits / self.temperature
+
+
+def _average(values: Tensor) -> Tensor:
+    """Return the average over the crops: [10 * N, columns] -> [N, columns]."""
+    return values.unflatten(0, (TEN_CROP, -1)).mean(dim=0)
 
 
 def to_onnx(graph: ServingGraph) -> onnx.ModelProto:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import onnx
-from torch import Tensor, nn
+from torch import Tensor
 
 from cifar10_export.fp16 import Fp16Net
-from cifar10_export.graph import ServingGraph, to_onnx
+from cifar10_export.graph import Network, ServingGraph, to_onnx
 from cifar10_export.quantize import quantize
 from cifar10_export.winograd import WinogradNet
 from cifar10_zoo.errors import OptionError
@@ -63,10 +63,10 @@ def build(model: Cifar10Net, variant: Variant, calibration_images: Tensor | None
         return quantize(model, calibration_images, variant.temperature)
     if variant.precision == "fp16":
         return to_onnx(serving_graph(Fp16Net(model), variant, model.image_size))
-    network = WinogradNet(model) if variant.conv2_algorithm == "winograd" else model
+    network: Network = WinogradNet(model) if variant.conv2_algorithm == "winograd" else model
     return to_onnx(serving_graph(network, variant, model.image_size))
 
 
-def serving_graph(network: nn.Module, variant: Variant, image_size: int) -> ServingGraph:
+def serving_graph(network: Network, variant: Variant, image_size: int) -> ServingGraph:
     """Return the serving graph of ``network`` in PyTorch, with the crops and the temperature of ``variant``."""
     return ServingGraph(network, variant.ten_crop, image_size, variant.temperature)

@@ -153,7 +153,8 @@ def verify_interface(session: onnxruntime.InferenceSession, model: Cifar10Net) -
         for values in (session.get_inputs(), session.get_outputs())
     )
     image = [model.image_size, model.image_size, 3]
-    expected = [(name, "tensor(float)", [model.classes]) for name in OUTPUTS]
+    columns = (model.classes, model.classes, model.local4.out_features)
+    expected = [(name, "tensor(float)", [count]) for name, count in zip(OUTPUTS, columns, strict=True)]
     if inputs != [(INPUT, "tensor(uint8)", image)] or outputs != expected:
         raise ContractError(f"the exported model has inputs {inputs} and outputs {outputs}")
 

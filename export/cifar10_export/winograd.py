@@ -38,14 +38,14 @@ class WinogradNet(nn.Module):
         )
         self.local3 = _constant(local3)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits [N, classes] of ``images`` [N, 3, K, K] float32, standardized."""
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return local4 [N, 192] and the logits [N, classes] of ``images`` [N, 3, K, K] float32, standardized."""
         model = self.model
         x = F.max_pool2d(F.relu(model.conv1(images)), 3, stride=2, ceil_mode=True)  # [N, 64, 12, 12]
         phases = [self._normalize(F.relu(phase)) for phase in self._conv2(self._normalize(x))]  # [N, 64, 3, 12] each
         x = F.relu(F.linear(_pool2(phases).flatten(1), self.local3, model.local3.bias))  # [N, 384]
-        logits: Tensor = model.softmax_linear(F.relu(model.local4(x)))
-        return logits
+        x = F.relu(model.local4(x))  # [N, 192]
+        return x, model.softmax_linear(x)
 
     def _conv2(self, x: Tensor) -> list[Tensor]:
         """Compute the four phases of conv2, [N, 64, 3, 12] each, of ``x`` [N, 64, 12, 12].

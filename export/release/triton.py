@@ -1,7 +1,6 @@
 """Write a model into a model repository of NVIDIA Triton Inference Server."""
 
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -37,13 +36,13 @@ def write(folder: Path, source: Path, model: onnx.ModelProto, labels: str, on_gp
 
 
 def model_configuration(name: str, graph: onnx.GraphProto, on_gpu: bool) -> str:
-    """Return the config.pbtxt of a model: raw pixels uint8 in, logits and probabilities float32 out.
+    """Return the config.pbtxt of a model: raw pixels uint8 in, logits, probabilities and features float32 out.
 
     The dims lack the first dimension, the batch size, which the server adds when it gathers requests into batches.
 
     Source: ``model_config.proto`` of Triton, and the README of its ONNX Runtime backend.
     """
-    image, classes = _dimensions(graph.input), _dimensions(graph.output)
+    (image,), (classes, _, features) = (map(_dimensions, values) for values in (graph.input, graph.output))
     return f"""\
 name: "{name}"
 backend: "onnxruntime"
@@ -51,12 +50,13 @@ max_batch_size: {MAX_BATCH_SIZE}
 input [{{ name: "images" data_type: TYPE_UINT8 dims: [ {image} ] }}]
 output [
   {{ name: "logits" data_type: TYPE_FP32 dims: [ {classes} ] }},
-  {{ name: "probabilities" data_type: TYPE_FP32 dims: [ {classes} ] label_filename: "labels.txt" }}
+  {{ name: "probabilities" data_type: TYPE_FP32 dims: [ {classes} ] label_filename: "labels.txt" }},
+  {{ name: "features" data_type: TYPE_FP32 dims: [ {features} ] }}
 ]
 {_ON_GPU if on_gpu else _ON_CPU}"""
 
 
-def _dimensions(values: Iterable[onnx.ValueInfoProto]) -> str:
-    """Return the dimensions of the first of ``values`` without the batch size."""
-    _, *dimensions = next(iter(values)).type.tensor_type.shape.dim
+def _dimensions(value: onnx.ValueInfoProto) -> str:
+    """Return the dimensions of ``value`` without the batch size."""
+    _, *dimensions = value.type.tensor_type.shape.dim
     return ", ".join(str(dimension.dim_value) for dimension in dimensions)

@@ -37,6 +37,7 @@ def test_inputs_and_outputs_are_those_of_the_contract(content: bytes) -> None:
     assert interface(list(model.graph.output)) == [
         ("logits", onnx.TensorProto.FLOAT, ["N", 10]),
         ("probabilities", onnx.TensorProto.FLOAT, ["N", 10]),
+        ("features", onnx.TensorProto.FLOAT, ["N", 192]),
     ]
 
 

@@ -24,7 +24,7 @@ def test_probabilities_are_the_softmax_of_logits_over_temperature(
     images = replace(few_images, test=None)
 
     plain, scaled = (export_checkpoint(saved, variant, images).content for saved in (trained, calibrated))
-    (plain_logits, plain_probabilities), (logits, probabilities) = (
+    (plain_logits, plain_probabilities, _), (logits, probabilities, _) = (
         session(content).run(None, {"images": pixels}) for content in (plain, scaled)
     )
 

@@ -35,7 +35,7 @@ VARIANTS = {
 def test_logits_of_raw_pixels_match_the_original(golden_folder: Path, conv2_algorithm: Conv2Algorithm) -> None:
     reference = Reference(golden_folder)
     model = build(reference.state().model.eval(), Variant(conv2_algorithm=conv2_algorithm))
-    logits, probabilities = session(model.SerializeToString()).run(None, {"images": reference.images_nhwc})
+    logits, probabilities, _ = session(model.SerializeToString()).run(None, {"images": reference.images_nhwc})
     golden = reference.arrays("forward")
     np.testing.assert_allclose(logits, golden["logits"], rtol=0, atol=GOLDEN_LOGIT_TOLERANCE)
     np.testing.assert_allclose(probabilities, golden["probs"], rtol=0, atol=GOLDEN_LOGIT_TOLERANCE)
