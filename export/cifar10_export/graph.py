@@ -76,7 +76,8 @@ class ServingGraph(nn.Module):
 
 def _average(values: Tensor) -> Tensor:
     """Return the average over the crops: [10 * N, columns] -> [N, columns]."""
-    return values.unflatten(0, (TEN_CROP, -1)).mean(dim=0)
+    crops: Tensor = values.unflatten(0, (TEN_CROP, -1))
+    return crops.mean(dim=0)
 
 
 def to_onnx(graph: ServingGraph) -> onnx.ModelProto:
