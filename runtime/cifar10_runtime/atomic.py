@@ -1,5 +1,6 @@
 """Write files that appear complete or not at all, even if the program or the machine stops."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -67,3 +68,27 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def rename_without_replacing(source: str, target: str) -> None:
+    """Rename ``source`` to ``target`` in one step, unless ``target`` exists.
+
+    On file systems without hard links, such as FAT, a file that another program makes in the same moment is replaced.
+
+    Raises:
+        FileExistsError: ``target`` exists.
+        OSError: ``source`` cannot be renamed.
+    """
+    if os.name == "nt":
+        os.rename(source, target)  # Windows never replaces a file here
+        return
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
+        os.rename(source, target)
+    else:
+        os.unlink(source)

@@ -39,3 +39,5 @@ class InferOptions(ClassifierOptions):
     strict: bool = False
     max_failures: int | None = None
     report: Path | None = None
+    sort_into: str | None = None
+    sort_by: str = "copy"

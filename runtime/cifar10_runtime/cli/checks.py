@@ -21,6 +21,7 @@ def check_options(options: InferOptions) -> None:
     _check_output(options)
     if options.report:
         _check_report(options.report, options.overwrite)
+    _check_sorting(options)
 
 
 def _check_numbers(options: InferOptions) -> None:
@@ -52,3 +53,16 @@ def _check_report(report: Path, overwrite: bool) -> None:
         raise UsageError(f"--report {report} exists and is not a regular file")
     if report.exists() and not overwrite:
         raise UsageError(f"--report {report} exists: --overwrite replaces it")
+
+
+def _check_sorting(options: InferOptions) -> None:
+    folder = options.sort_into
+    if folder is None:
+        if options.sort_by != InferOptions.sort_by:
+            raise UsageError(f"--sort-by {options.sort_by} needs --sort-into with the name of a folder")
+        return
+    parent = os.path.dirname(os.path.abspath(folder)) if folder else ""
+    if not os.path.isdir(parent):
+        raise UsageError(f"--sort-into {folder}: the folder {parent} does not exist")
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise UsageError(f"--sort-into {folder} exists and is not a folder")

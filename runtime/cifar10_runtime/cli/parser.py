@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
         help="stop as soon as more than N images could not be read (default: never)",
     )
     _add_result_options(result)
+    _add_sorting_options(result)
     return result
 
 
@@ -186,6 +187,23 @@ def _add_result_options(result: argparse.ArgumentParser) -> None:
         default=InferOptions.report,
         metavar="FILE",
         help="also write an .html page with statistics and pictures",
+    )
+
+
+def _add_sorting_options(result: argparse.ArgumentParser) -> None:
+    add = result.add_argument_group("sorting").add_argument
+    add(
+        "--sort-into",
+        default=InferOptions.sort_into,
+        metavar="FOLDER",
+        help="put a copy of each image into FOLDER/LABEL, of a file that cannot be read into FOLDER/_failed; no file "
+        "is moved or overwritten, equal names get numbers",
+    )
+    add(
+        "--sort-by",
+        choices=("copy", "link"),
+        default=InferOptions.sort_by,
+        help="copy the files, or make hard links where the file system allows them (default: %(default)s)",
     )
 
 

@@ -14,10 +14,11 @@ from PIL import Image
 from cifar10_runtime.atomic import write_file
 from cifar10_runtime.cli.checks import check_options
 from cifar10_runtime.cli.signals import signals_raise
+from cifar10_runtime.cli.sorting import NoSorter, new_sorter
 from cifar10_runtime.engine.classifier import Classifier
 from cifar10_runtime.engine.open import open_classifier
 from cifar10_runtime.errors import OutputError, TooManyFailures, UsageError
-from cifar10_runtime.images.find import SUFFIXES, find, read_path_list, shard
+from cifar10_runtime.images.find import SUFFIXES, find, read_path_list
 from cifar10_runtime.images.other_files import OtherFiles
 from cifar10_runtime.options import InferOptions
 from cifar10_runtime.prediction import Prediction
@@ -30,31 +31,35 @@ from cifar10_runtime.text import printable, valid_unicode
 
 if TYPE_CHECKING:
     from cifar10_runtime.results.page import Report
+    from cifar10_runtime.results.sorter import Sorter
 
 
 def run(options: InferOptions) -> int:
-    """Classify the images that ``options`` name and return how many of them failed.
+    """Classify the images that ``options`` name; return how many could not be read, or could not be sorted.
 
     Raises:
         InferenceError: The command ends without a complete result; the message says why.
     """
     check_options(options)
-    others = OtherFiles()
-    paths = _find_paths(options, others)
+    others, sorter = OtherFiles(), new_sorter(options)
+    paths = _find_paths(options, others, sorter)
     classifier = _open_classifier(options)
+    sorter.check_labels(classifier.labels)
     counters = _Counters(options, classifier.labels)
     writer = _open_writer(options, classifier)
     start = time.perf_counter()
     try:
-        with signals_raise(), writer:
+        with signals_raise(), writer, sorter:
             for prediction in writer.resume():
                 _check_same_image(prediction, next(paths, None))
                 counters.add(prediction)
+                sorter.add(prediction)
             resumed = counters.tally.images
             top_k = None if options.report else options.top_k  # the page may show more labels than a row
             predictions = classifier.classify(paths, options.batch_size, top_k)
             for prediction in _with_progress_bar(predictions, options):
                 counters.add(prediction)
+                sorter.add(prediction)
                 writer.add(prediction)
             writer.commit()
     except UsageError:  # it wrote nothing
@@ -65,9 +70,9 @@ def run(options: InferOptions) -> int:
         raise
     rate = (counters.tally.images - resumed) / (time.perf_counter() - start)
     _summarize(options, classifier, counters, rate)
-    if passed_over := others.summary():
-        print(passed_over, file=sys.stderr)
-    return counters.tally.failed
+    for summary in filter(None, (sorter.summary(), others.summary(), sorter.left_out())):
+        print(summary, file=sys.stderr)
+    return counters.tally.failed + sorter.unsorted
 
 
 class _Counters:
@@ -98,21 +103,20 @@ def _new_report(options: InferOptions, labels: tuple[str, ...]) -> "Report":
     return Report(labels, options.background, options.max_pixels)
 
 
-def _find_paths(options: InferOptions, others: OtherFiles) -> Iterator[str]:
+def _find_paths(options: InferOptions, others: OtherFiles, sorter: "Sorter | NoSorter") -> Iterator[str]:
     """Return the paths of the images to classify, and count other files; most are found only when they are needed.
 
     Raises:
         UsageError: No image is found.
     """
     listed = read_path_list(options.files_from) if options.files_from is not None else iter(())
-    paths = chain(find(options.paths, others=others), listed)
+    paths = sorter.outside(chain(find(options.paths, others=others), listed))
     first = next(paths, None)
     if first is None:
         where = " ".join([*options.paths, *([f"--files-from {options.files_from}"] if options.files_from else [])])
-        passed_over = others.summary()
-        raise UsageError(f"no images ({' '.join(SUFFIXES)}) in {where}{passed_over and f'; {passed_over}'}")
-    paths = chain([first], paths)
-    return iter(shard(paths, *options.shard)) if options.shard else paths
+        passed_over = "".join(f"; {files}" for files in (others.summary(), sorter.left_out()) if files)
+        raise UsageError(f"no images ({' '.join(SUFFIXES)}) in {where}{passed_over}")
+    return sorter.watch(chain([first], paths))
 
 
 def _open_classifier(options: InferOptions) -> Classifier:

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from io import BufferedReader
 from itertools import chain
-from typing import cast
+from typing import TypeVar, cast
 
 from cifar10_runtime.errors import UsageError
 from cifar10_runtime.images.other_files import OtherFiles
+
+Item = TypeVar("Item")
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif"),
@@ -44,7 +46,7 @@ def find(paths: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES, others: Oth
     return chain.from_iterable([_files_of(path, suffixes, others) for path in paths])
 
 
-def shard(paths: Iterable[str], number: int, count: int) -> list[str]:
+def shard(paths: Iterable[Item], number: int, count: int) -> list[Item]:
     """Return shard ``number`` (1 to ``count``) of ``count`` contiguous shards of nearly equal size."""
     known = list(paths)
     return known[len(known) * (number - 1) // count : len(known) * number // count]

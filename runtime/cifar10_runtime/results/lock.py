@@ -1,4 +1,4 @@
-"""A lock that lets only one process write a file. The system releases the lock of a killed process."""
+"""A lock that lets only one process write a file or folder. The system releases the lock of a killed process."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ except ImportError:  # Windows
 
 
 @contextmanager
-def exclusive_lock(path: Path, name: Path) -> Iterator[None]:
+def exclusive_lock(path: Path, name: str) -> Iterator[None]:
     """Lock the file ``path`` while the block runs.
 
     On POSIX, the file itself is locked, and is created first if it does not exist. A file system without locks is not
@@ -23,7 +23,7 @@ def exclusive_lock(path: Path, name: Path) -> Iterator[None]:
 
     Args:
         path: The file to lock.
-        name: The value of ``--output``, for the message.
+        name: The option and its value, for the message.
 
     Raises:
         UsageError: Another process holds the lock, or removed the file a moment ago.
@@ -33,7 +33,7 @@ def exclusive_lock(path: Path, name: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _flock(path: Path, name: Path) -> Iterator[None]:
+def _flock(path: Path, name: str) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         with suppress(OSError):  # the file system has no locks
@@ -42,14 +42,14 @@ def _flock(path: Path, name: Path) -> Iterator[None]:
             except BlockingIOError:
                 raise _is_being_written(name) from None
         if not (path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())):
-            raise UsageError(f"--output {name} was being written by another process until now: run the command again")
+            raise UsageError(f"{name} was being written by another process until now: run the command again")
         yield
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def _lock_beside(path: Path, name: Path) -> Iterator[None]:
+def _lock_beside(path: Path, name: str) -> Iterator[None]:
     from filelock import FileLock, Timeout  # imported late, because only Windows needs it
 
     lock = FileLock(f"{path}.lock", timeout=0)
@@ -63,5 +63,5 @@ def _lock_beside(path: Path, name: Path) -> Iterator[None]:
         lock.release()
 
 
-def _is_being_written(name: Path) -> UsageError:
-    return UsageError(f"--output {name} is being written by another process")
+def _is_being_written(name: str) -> UsageError:
+    return UsageError(f"{name} is being written by another process")

@@ -64,7 +64,7 @@ class Target:
         others = self.other_partials()
         for path in (self.partial, *others):
             if path.exists():
-                with exclusive_lock(path, self.name):  # raises UsageError if a running process writes the file
+                with exclusive_lock(path, f"--output {self.name}"):  # UsageError if a running process writes the file
                     pass
         if others:
             raise UsageError(

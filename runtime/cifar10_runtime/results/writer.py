@@ -90,7 +90,7 @@ class PartialResult:
         """
         with output_errors(self._target.name), ExitStack() as stack:
             for path in (self._target.partial, *self._target.other_partials()):
-                stack.enter_context(exclusive_lock(path, self._target.name))
+                stack.enter_context(exclusive_lock(path, f"--output {self._target.name}"))
             descriptor = os.open(self._target.partial, os.O_RDWR | os.O_CREAT, 0o666)
             self._file: IO[bytes] = stack.enter_context(open(descriptor, "r+b", buffering=0))
             self._rows = RowBuffer(self._file, self._row_format, self._target.name)
