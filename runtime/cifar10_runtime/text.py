@@ -15,3 +15,8 @@ def one_line(error: BaseException) -> str:
     """Return the message of ``error`` on one line, without an ``OSError``'s path; the class name if it is empty."""
     text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     return " ".join(text.split()) or type(error).__name__
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun, which gets a plural s: ``1 file``, ``2 files``."""
+    return f"{number} {noun}{'s' * (number != 1)}"

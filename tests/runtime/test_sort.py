@@ -154,7 +154,7 @@ def test_a_run_that_is_repeated_copies_nothing_twice(tmp_path: Path) -> None:
     before = tree(tmp_path / "out")
     assert len(before) == 8
     assert set(before.values()) == {b"same"}
-    assert "0 files copied, 8 were there" in sort(tmp_path / "out", labels).summary()
+    assert "0 files copied, 8 already there" in sort(tmp_path / "out", labels).summary()
     assert tree(tmp_path / "out") == before
 
 
@@ -203,7 +203,7 @@ def test_links_share_the_file_and_a_symbolic_link_gives_the_file_that_it_points_
     for copy in ("cat/a.png", "_failed/b.png"):
         assert (tmp_path / "out" / copy).samefile(path)
         assert not (tmp_path / "out" / copy).is_symlink()
-    assert "0 files linked, 2 were there" in sort(tmp_path / "out", labels, links=True).summary()
+    assert "0 files linked, 2 already there" in sort(tmp_path / "out", labels, links=True).summary()
 
 
 @pytest.mark.parametrize("links", [False, True], ids=["copies", "links"])
@@ -310,7 +310,7 @@ def test_images_in_the_folder_are_left_out_however_its_path_is_written(tmp_path:
     sorter = Sorter(tmp_path / "link")
     found = [os.path.relpath(path, tmp_path) for path in sorter.outside(find(names))]
     assert found == ["a.png", "outer/c.png", "z/d.png"]
-    assert sorter.left_out() == f"4 images in {tmp_path}/link were left out"
+    assert sorter.left_out() == f"4 images in {tmp_path}/link left out"
 
 
 MODEL = ("--model", "int8", "--device", "cpu")
@@ -365,7 +365,7 @@ def test_images_in_the_folder_are_no_input(images: Path, tmp_path: Path) -> None
     assert result.returncode == 0, result.stderr
     assert "images in" in result.stderr
     assert len(rows_of(result.stdout.encode(), ".csv")) == 2
-    with pytest.raises(UsageError, match=r"no images .*; 1 images in .* were left out"):
+    with pytest.raises(UsageError, match=r"no images .*; 1 image in .* left out"):
         classify(InferOptions(paths=(str(tmp_path / "new.png"),), sort_into=str(tmp_path)))
 
 

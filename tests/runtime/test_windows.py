@@ -47,6 +47,15 @@ def test_an_interrupted_run_resumes_to_the_bytes_of_posix(images: Path, tmp_path
     assert list(output.parent.iterdir()) == [output]
 
 
+def test_sorted_files_are_those_of_posix(images: Path, tmp_path: Path) -> None:
+    """Without fcntl, and although open files can be neither renamed nor removed."""
+    result = like_windows(CIFAR10_INFER, images, images, *MODEL, "--sort-into", tmp_path / "out")
+    assert result.returncode == 3, result.stderr
+    assert "40 files copied" in result.stderr
+    names = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert names == {f"{number:02d} ✓{end}.png" for number in range(19) for end in ("", "-2")} | {"19.png", "19-2.png"}
+
+
 def test_a_run_without_rows_leaves_no_file(images: Path, tmp_path: Path) -> None:
     words = (images / "19.png", *MODEL, "--output", tmp_path / "out.csv", "--strict")
     assert_fails_cleanly(like_windows(CIFAR10_INFER, *words), 1, "--strict")

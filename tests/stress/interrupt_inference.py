@@ -97,11 +97,11 @@ def wait_for_reader(pipe: Path, process: subprocess.Popen[bytes]) -> None:
         opened.join(0.05)
 
 
-def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
-    """Wait for a process that prints at most three lines on stderr; return its exit status and stdout."""
+def end(process: subprocess.Popen[bytes], lines: int = 3) -> tuple[int, bytes]:
+    """Wait for a process that prints at most ``lines`` on stderr; return its exit status and stdout."""
     stdout, stderr = process.communicate(timeout=300)
     assert b"Traceback" not in stderr, stderr.decode(errors="replace")
-    assert stderr.count(b"\n") <= 3, stderr.decode(errors="replace")
+    assert stderr.count(b"\n") <= lines, stderr.decode(errors="replace")
     return process.returncode, stdout
 
 

@@ -3,6 +3,8 @@
 import os
 from collections import Counter
 
+from cifar10_runtime.text import count_of
+
 _COUNTED_SUFFIXES = 1000
 """Suffixes to count separately; a folder can have millions, such as .000001."""
 _SHOWN_SUFFIXES = 8
@@ -30,4 +32,4 @@ class OtherFiles:
         parts = [f"{count} {suffix}" for suffix, count in shown]
         if rest := self._total - sum(count for _, count in shown):
             parts.append(f"{rest} with another suffix or none" if shown else f"{rest} without a suffix")
-        return f"{self._total} other file{'s' * (self._total != 1)}: {', '.join(parts)}"
+        return f"{count_of(self._total, 'other file')}: {', '.join(parts)}"

@@ -3,6 +3,8 @@
 import os
 from collections.abc import Iterable, Iterator
 
+from cifar10_runtime.text import count_of, printable
+
 
 class OutsideFolder:
     """Passes on the paths of files outside a folder, and counts the files in it.
@@ -29,7 +31,9 @@ class OutsideFolder:
 
     def summary(self) -> str:
         """Return the count in words; empty if no file was left out."""
-        return f"{self._left_out} images in {self._folder} were left out" if self._left_out else ""
+        if not self._left_out:
+            return ""
+        return printable(f"{count_of(self._left_out, 'image')} in {self._folder} left out")
 
     def _contains(self, parent: str) -> bool:
         """Return whether ``parent`` is the folder or lies in it."""

@@ -14,7 +14,7 @@ from cifar10_runtime.results.copying import Copier, UncopiedError, check_regular
 from cifar10_runtime.results.lock import exclusive_lock
 from cifar10_runtime.results.names import FAILED, UniqueNames, check_folder_names
 from cifar10_runtime.results.stream import output_errors
-from cifar10_runtime.text import printable
+from cifar10_runtime.text import count_of, printable
 
 
 class Sorter(AbstractContextManager["Sorter"]):
@@ -111,13 +111,13 @@ class Sorter(AbstractContextManager["Sorter"]):
 
     def summary(self) -> str:
         """Return how many files were sorted, and how many could not be, in words."""
-        counts = [f"{self._copier.linked} files linked"] if self._links else []
+        counts = [f"{count_of(self._copier.linked, 'file')} linked"] if self._links else []
         if self._copier.copied or not self._links:
-            counts.append(f"{self._copier.copied} files copied")
+            counts.append(f"{count_of(self._copier.copied, 'file')} copied")
         if self._copier.not_linked:
             counts[-1] += f" because they cannot be linked ({self._copier.not_linked})"
         if self._found:
-            counts.append(f"{self._found} were there")
+            counts.append(f"{self._found} already there")
         if self.unsorted:
             counts.append(f"{self.unsorted} could not be sorted, the first: {self._first_unsorted}")
         return printable(f"sorted into {self._folder}: {', '.join(counts)}")
