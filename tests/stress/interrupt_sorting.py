@@ -101,27 +101,27 @@ def uninterrupted(images: Path, folder: Path, sort_by: str) -> Run:
     return run
 
 
-def interrupt_sorting(images: Path, folder: Path, count: int, seed: int = 0, sort_by: str = "copy") -> list[str]:
-    """Kill a run ``count`` times and return a line for each time; start again when the run was too fast."""
+def interrupt_sorting(images: Path, folder: Path, count: int, seed: int = 0, sort_by: str = "copy") -> None:
+    """Kill a run ``count`` times and print how far it came; start again when the run was too fast."""
     chance = random.Random(seed)
     run = uninterrupted(images, folder, sort_by)
     assert len(run.tree) == len(rows_of(run.rows, ".csv")) - 1
-    lines: list[str] = []
-    while len(lines) < count:
+    kills = 0
+    while kills < count:
         process = start(*run.words)
         goal = run.count() + chance.randint(0, 2 * len(run.tree) // (count + 1))
         while process.poll() is None and run.count() < goal:
             wait(process, 0.005)
         wait(process, chance.uniform(0, 0.005))
         process.send_signal(signal.SIGKILL)
-        status, _ = end(process)
+        status, _ = end(process, lines=4)
         if status in COMPLETE:
             run.finish()
             continue
         assert status == -signal.SIGKILL
-        lines.append(f"killed: {run.check_whole_files()} of {len(run.tree)} files sorted")
+        kills += 1
+        print(f"kill {kills}: {run.check_whole_files()} of {len(run.tree)} files sorted", flush=True)
     run.finish()
-    return lines
 
 
 def main(options: Options) -> None:
@@ -130,8 +130,7 @@ def main(options: Options) -> None:
         folder = Path(name)
         if not options.images:
             write_images(folder / "images", options.files, options.seed)
-        images = options.images or folder / "images"
-        print("\n".join(interrupt_sorting(images, folder, options.times, options.seed, options.sort_by)))
+        interrupt_sorting(options.images or folder / "images", folder, options.times, options.seed, options.sort_by)
     print("all runs ended with the same tree and the same rows")
 
 

@@ -3,8 +3,6 @@
 import os
 from collections.abc import Iterable, Iterator
 
-from cifar10_runtime.text import count_of, printable
-
 
 class OutsideFolder:
     """Passes on the paths of files outside a folder, and counts the files in it.
@@ -13,9 +11,11 @@ class OutsideFolder:
         folder: The folder; it may be created later. Links and other spellings of its path are recognized.
     """
 
+    left_out = 0
+    """Number of files in the folder."""
+
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._left_out = 0
 
     def filter(self, paths: Iterable[str]) -> Iterator[str]:
         """Yield the ``paths`` of files outside the folder, in the same order."""
@@ -27,13 +27,7 @@ class OutsideFolder:
             if is_outside:
                 yield path
             else:
-                self._left_out += 1
-
-    def summary(self) -> str:
-        """Return the count in words; empty if no file was left out."""
-        if not self._left_out:
-            return ""
-        return printable(f"{count_of(self._left_out, 'image')} in {self._folder} left out")
+                self.left_out += 1
 
     def _contains(self, parent: str) -> bool:
         """Return whether ``parent`` is the folder or lies in it."""

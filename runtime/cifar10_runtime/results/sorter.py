@@ -82,7 +82,8 @@ class Sorter(AbstractContextManager["Sorter"]):
 
     def left_out(self) -> str:
         """Return in words how many images in the folder were left out; empty if there were none."""
-        return self._outside.summary()
+        number = self._outside.left_out
+        return printable(f"{count_of(number, 'image')} in --sort-into {self._folder} left out") if number else ""
 
     def watch(self, paths: Iterable[str]) -> Iterator[str]:
         """Yield the paths of the shard, and remember each one until ``add`` gets its prediction.
