@@ -1,4 +1,4 @@
-"""What cifar10-infer does with the files of the images: it leaves them alone, or sorts them for --sort-into."""
+"""Where cifar10-infer puts the files of the images: nowhere, or for --sort-into in the folders of their labels."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class NoSorter(nullcontext[None]):
-    """Leaves the files alone; its methods are those of ``Sorter``."""
+    """Sorts no files; it has the methods of ``Sorter``."""
 
     unsorted = 0
 

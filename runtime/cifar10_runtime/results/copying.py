@@ -73,7 +73,7 @@ class Copier:
     def _copy(self, path: str, target: str) -> bool:
         with output_errors(f"{self._option}: {target}"):
             try:
-                with open(self._temporary, "xb") as file:
+                with open(self._temporary, "xb") as file:  # never a file that exists: it could be a link to a copy
                     file.writelines(_contents(path))
                 with suppress(OSError):  # the file system has no such times, modes or attributes
                     shutil.copystat(path, self._temporary)

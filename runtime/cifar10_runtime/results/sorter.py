@@ -18,14 +18,15 @@ from cifar10_runtime.text import count_of, printable
 
 
 class Sorter(AbstractContextManager["Sorter"]):
-    """Puts each file at FOLDER/LABEL/NAME, or at FOLDER/_failed/NAME, and never changes a file that is there.
+    """Puts a copy of each file at FOLDER/LABEL/NAME, or at FOLDER/_failed/NAME, and changes no other file.
 
-    NAME depends only on the paths of the images: it is the file's name, with a number if an earlier image of the list
-    has that name, whatever the labels are. So shards need not know the labels of each other, and their trees together
-    are the tree of an unsharded run. If FOLDER has another file of that name, the next free number is taken.
+    NAME depends only on the list of all images: it is the file's name, with a number if an earlier image of the list
+    has the same name. Labels do not matter. So a shard need not know the labels of other shards, and the trees of all
+    shards together are the tree of an unsharded run. If FOLDER/LABEL has another file with the name NAME, the copy gets
+    the next free number.
 
-    A file that has the right name and content counts as the copy. So a run that is repeated or resumed completes the
-    tree of the interrupted run. For this, it needs no record of the files that were copied.
+    A file with the right name and content counts as the copy. So a repeated or resumed run completes the tree of the
+    interrupted run, and needs no record of its copies.
 
     Args:
         folder: The folder of the folders of labels; it is created if it does not exist.
@@ -42,7 +43,7 @@ class Sorter(AbstractContextManager["Sorter"]):
         self._copier = Copier(f"{work}.tmp", links, "--sort-into")
         self._outside = OutsideFolder(str(folder))
         self._names = UniqueNames()
-        self._expected: deque[tuple[str, str]] = deque()
+        self._expected: deque[tuple[str, str | None]] = deque()
         self._label_folders: dict[str, str] = {}
         self._found = 0
         self._first_unsorted = ""
@@ -88,11 +89,18 @@ class Sorter(AbstractContextManager["Sorter"]):
     def watch(self, paths: Iterable[str]) -> Iterator[str]:
         """Yield the paths of the shard, and remember each one until ``add`` gets its prediction.
 
+        A shard needs the names of all images, so ``paths`` is read to its end first. Without shards, ``add`` gives the
+        names: the paths that are read ahead must not take numbers before a file that finds its name taken in FOLDER.
+
         Args:
-            paths: The paths of all images. If they are divided, all names are given before the first path is yielded.
+            paths: The paths of all images.
         """
-        images = ((path, self._names.take(os.path.basename(path))) for path in paths)
-        for image in shard(images, *self._part) if self._part else images:
+        images: Iterable[tuple[str, str | None]]
+        if self._part:
+            images = shard(((path, self._take_name(path)) for path in paths), *self._part)
+        else:
+            images = ((path, None) for path in paths)
+        for image in images:
             self._expected.append(image)
             yield image[0]
 
@@ -104,6 +112,8 @@ class Sorter(AbstractContextManager["Sorter"]):
             UsageError: The label of a resumed row cannot be the name of a folder.
         """
         path, name = self._expected.popleft()
+        if name is None:
+            name = self._take_name(path)
         try:
             self._sort(path, name, prediction.label)
         except UncopiedError as error:
@@ -123,12 +133,15 @@ class Sorter(AbstractContextManager["Sorter"]):
             counts.append(f"{self.unsorted} could not be sorted, the first: {self._first_unsorted}")
         return printable(f"sorted into {self._folder}: {', '.join(counts)}")
 
+    def _take_name(self, path: str) -> str:
+        return self._names.take(os.path.basename(path))
+
     def _sort(self, path: str, name: str, label: str) -> None:
         """Put the file ``path`` into the folder of ``label`` as ``name``, or with a number if the name is taken.
 
         Args:
             path: The file.
-            name: The name that ``watch`` gave it.
+            name: Its name among all images.
             label: The label; empty if the image could not be read.
         """
         check_regular(path)
