@@ -3,11 +3,14 @@
 - Pages keep their repository paths, so that a link works on a code host and on the site: `README.md` is the start
   page, and the pages of the root are part of the site.
 - `options.md` is generated: the `--help` of every command.
+- A notebook of the menu becomes a page with the outputs of its cells: `make docs` executes it. With
+  `EXECUTE_NOTEBOOKS=false`, the page has no outputs, and the build takes half a minute less.
 - `api/` is generated: one page per module, which mkdocstrings fills from the docstrings.
 - `module.name` in code style links to the reference. A name that does not exist is a warning, and `mkdocs build
   --strict` makes it an error.
 """
 
+import base64
 import logging
 import os
 import posixpath
@@ -21,9 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import griffe
+import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
+from nbclient import NotebookClient
+from nbformat import NotebookNode
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cifar10_runtime", "cifar10_zoo", "cifar10_export")
@@ -84,6 +90,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         elif page.startswith(API):
             module = page.removeprefix(API).removesuffix(".md").removesuffix("/index").replace("/", ".")
             kept.append(File.generated(config, page, content=f"---\ntitle: {module}\n---\n\n::: {module}\n"))
+        elif page.endswith(".ipynb"):
+            kept.extend(_notebook_files(config, page))
         elif (ROOT / page).is_file():  # MkDocs warns about the missing pages of the menu
             kept.append(_repository_file(config, page))
     shown = [page for page in pages if (ROOT / page).is_file()]
@@ -133,6 +141,32 @@ def options_page() -> str:
         sections = zip(COMMANDS, threads.map(help_of, COMMANDS), strict=True)
         parts = [f"## {command}\n\n```text\n{help_text}\n```\n" for command, help_text in sections]
     return "\n".join(["# All options\n\nThe `--help` of every command.\n", *parts])
+
+
+def notebook_page(notebook: NotebookNode, folder: str) -> tuple[str, dict[str, bytes]]:
+    """Return a notebook as a page of Markdown, and its pictures by their paths.
+
+    Args:
+        notebook: The notebook, with or without outputs.
+        folder: The folder of the pictures, relative to the page.
+    """
+    parts: list[str] = []
+    pictures: dict[str, bytes] = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            parts.append(cell.source)
+            continue
+        parts.append(f"```python\n{cell.source}\n```")
+        for number, output in enumerate(cell.outputs):
+            if output.output_type == "stream":
+                parts.append(f"```text\n{output.text.rstrip()}\n```")
+            elif picture := output.data.get("image/png"):
+                path = f"{folder}/{cell.id}-{number}.png"
+                pictures[path] = base64.b64decode(picture)
+                parts.append(f"![Picture that the cell above draws]({path})")
+            else:
+                parts.append(f"```text\n{output.data['text/plain']}\n```")
+    return "\n\n".join(parts), pictures
 
 
 def find_name(name: str, page: str) -> str | None:
@@ -204,6 +238,32 @@ def _menu_entry(module: griffe.Module) -> dict[str, Any]:
     if not module.is_init_module:
         return {module.name: f"{page}.md"}
     return {module.name: [f"{page}/index.md", *map(_menu_entry, children)]}
+
+
+class _NotebookFile(File):
+    """A notebook as Markdown: MkDocs makes a page of it, although its name does not end in .md."""
+
+    def is_documentation_page(self) -> bool:
+        return True
+
+
+def _notebook_files(config: MkDocsConfig, page: str) -> list[File]:
+    """Return the page of a notebook and its pictures."""
+    source = (ROOT / page).read_text(encoding="utf-8")
+    notebook = _executed(source) if config.extra["execute_notebooks"] else nbformat.reads(source, as_version=4)
+    text, pictures = notebook_page(notebook, folder=Path(page).stem)
+    parent = posixpath.dirname(page)
+    files = [File.generated(config, f"{parent}/{path}", content=picture) for path, picture in pictures.items()]
+    return [_NotebookFile.generated(config, page, content=text), *files]
+
+
+@cache  # `mkdocs serve` builds again after each change of any page
+def _executed(source: str) -> NotebookNode:
+    notebook = nbformat.reads(source, as_version=4)
+    where = {"metadata": {"path": str(ROOT / "docs")}}
+    quiet = ["--log-level=ERROR"]  # no warning that the kernel talks over TCP, on this machine only
+    client = NotebookClient(notebook, coalesce_streams=True, extra_arguments=quiet, resources=where)
+    return client.execute()
 
 
 def _linked_files(page: str) -> set[str]:

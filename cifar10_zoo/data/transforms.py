@@ -71,21 +71,42 @@ def augment(images: Tensor, augmentation: Augmentation) -> Tensor:
     Returns:
         [N, 3, K, K] float32, K = ``crop_size(S)``: 24 for 32.
     """
-    pixels = _crop_and_flip(images, augmentation).float()
-    pixels = pixels + augmentation.brightness[:, None, None, None]
-    mean = pixels.mean(dim=(2, 3), keepdim=True)
-    pixels = (pixels - mean) * augmentation.contrast[:, None, None, None] + mean
+    pixels = crop_and_flip(images, augmentation).float()
+    pixels = change_brightness(pixels, augmentation.brightness)
+    pixels = change_contrast(pixels, augmentation.contrast)
     return standardize(pixels)
 
 
-def _crop_and_flip(images: Tensor, augmentation: Augmentation) -> Tensor:
-    """Return crops [N, 3, K, K] of ``images`` by one gather, which reads the columns of a flipped crop backward."""
+def crop_and_flip(images: Tensor, augmentation: Augmentation) -> Tensor:
+    """Return the crops [N, 3, K, K] of ``images`` [N, 3, S, S]; ``augmentation`` has their positions and flips.
+
+    One gather does both: it reads the columns of a flipped crop backward.
+
+    Source: ``tf.random_crop`` and ``tf.image.random_flip_left_right``.
+    """
     offset = torch.arange(crop_size(images.shape[-1]), device=images.device)
     rows = augmentation.y[:, None] + offset
     columns = augmentation.x[:, None] + torch.where(augmentation.flip[:, None], offset.flip(0), offset)
     image = torch.arange(len(images), device=images.device)[:, None, None, None]
     channel = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
     return images[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def change_brightness(pixels: Tensor, brightness: Tensor) -> Tensor:
+    """Return ``pixels`` [N, 3, H, W] float32 plus one number per image, ``brightness`` [N].
+
+    Source: ``tf.image.random_brightness``.
+    """
+    return pixels + brightness[:, None, None, None]
+
+
+def change_contrast(pixels: Tensor, contrast: Tensor) -> Tensor:
+    """Return ``pixels`` [N, 3, H, W] float32 with each distance from the channel's mean times ``contrast`` [N].
+
+    Source: ``tf.image.random_contrast``.
+    """
+    mean = pixels.mean(dim=(2, 3), keepdim=True)
+    return (pixels - mean) * contrast[:, None, None, None] + mean
 
 
 def center_crop(images: Tensor) -> Tensor:
@@ -98,7 +119,7 @@ def center_crop(images: Tensor) -> Tensor:
 def standardize(pixels: Tensor) -> Tensor:
     """Return (image - mean) / max(standard deviation, 1 / sqrt(values per image)), per image over all its values.
 
-    The lower limit of the divisor avoids a division by 0: an image of one color becomes all zeros.
+    The lower limit of the divisor avoids a division by 0: an image whose values are all equal becomes all zeros.
 
     Args:
         pixels: [N, 3, H, W] float32.

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from base64 import b64encode
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ import cifar10_export.command
 import cifar10_runtime.cli.parser
 import cifar10_runtime.cluster.parser
 import import_map
+import nbformat
 import numpy as np
 import pytest
 import release.pack
@@ -46,7 +48,9 @@ PARSERS = {
 
 
 def test_every_page_is_in_the_menu() -> None:
-    assert sorted(PAGES) == sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+    assert sorted(PAGES) == sorted(
+        [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("*.ipynb")]
+    )
 
 
 def build(config: Path, site: Path) -> subprocess.CompletedProcess[str]:
@@ -54,7 +58,10 @@ def build(config: Path, site: Path) -> subprocess.CompletedProcess[str]:
     return run("-m", "mkdocs", "build", "--strict", "--config-file", config, "--site-dir", site)
 
 
-def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) -> None:
+def test_the_site_builds_without_a_warning_and_needs_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXECUTE_NOTEBOOKS", "false")  # test_walkthrough.py executes the notebook
     result = build(ROOT / "mkdocs.yml", tmp_path)
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "docs" / "tutorial-map.html").read_text(encoding="utf-8")
@@ -63,8 +70,31 @@ def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) 
     options = (tmp_path / "options.html").read_text(encoding="utf-8")
     assert all(f'>{command}<a class="headerlink"' in options for command in site_hooks.COMMANDS)
     assert "--save-checkpoint-secs" in options
+    notebook = (tmp_path / "docs" / "walkthrough.html").read_text(encoding="utf-8")
+    target = "../api/cifar10_zoo/training/ema.html#cifar10_zoo.training.ema.EmaWeights"
+    assert re.search(f'<a [^>]*href="{target}"><code>training.ema.EmaWeights</code></a>', notebook)
+    assert re.search(r"<details>\s*<summary>Solution of exercise 1.1</summary>\s*<p>", notebook)
     html = "".join(path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.html"))
     assert not re.search(r'<(script|img|iframe)[^>]* src="?(https?:)?//|<link[^>]* href="?(https?:)?//', html)
+
+
+def test_a_page_of_a_notebook_has_the_texts_the_code_and_the_outputs_of_its_cells() -> None:
+    picture = nbformat.v4.new_output(
+        "display_data", {"image/png": b64encode(b"PNG").decode(), "text/plain": "<Figure>"}
+    )
+    outputs = [nbformat.v4.new_output("stream", text="printed\n"), picture]
+    outputs.append(nbformat.v4.new_output("execute_result", {"text/plain": "42"}))
+    code = nbformat.v4.new_code_cell("6 * 7", id="product", outputs=outputs)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title"), code])
+    text, pictures = site_hooks.notebook_page(notebook, "folder")
+    assert pictures == {"folder/product-1.png": b"PNG"}
+    assert text.split("\n\n") == [
+        "# Title",
+        "```python\n6 * 7\n```",
+        "```text\nprinted\n```",
+        "![Picture that the cell above draws](folder/product-1.png)",
+        "```text\n42\n```",
+    ]
 
 
 def test_broken_links_and_unknown_names_are_errors(tmp_path: Path) -> None:

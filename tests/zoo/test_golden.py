@@ -93,7 +93,7 @@ def test_the_known_weights_and_images_are_reproduced(reference: Reference) -> No
 def test_evaluation_images_match_the_original(reference: Reference) -> None:
     golden = reference.arrays("preprocess")
     assert_matches(nhwc(evaluation_images(reference.images)), golden, "eval_images")
-    assert not evaluation_images(reference.images)[15].any(), "an image of one color becomes exact zeros"
+    assert not evaluation_images(reference.images)[15].any(), "an image whose values are all equal becomes exact zeros"
 
 
 @pytest.mark.parametrize("kind", ["distort", "random"], ids=["explicit parameters", "random parameters"])
