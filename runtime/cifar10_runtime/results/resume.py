@@ -10,7 +10,7 @@ from types import TracebackType
 from cifar10_runtime.errors import UsageError
 from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.results import parquet
-from cifar10_runtime.results.rows import StoredFormat, StoredRow, prediction_of
+from cifar10_runtime.results.rows import Columns, StoredFormat, StoredRow
 from cifar10_runtime.results.target import Target
 
 _ID_DIGITS = 8
@@ -33,11 +33,21 @@ class RowSettings:
     max_pixels: int
     top_k: int
     """Labels per row."""
+    unknown_rule: tuple[float, str] | None = None
+    """As in ``ClassifierOptions``."""
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of the rows."""
+        return Columns(self.top_k, has_unknown=self.unknown_rule is not None)
 
     @property
     def run_id(self) -> str:
         """Eight hexadecimal digits. Runs with the same id write the same rows for the same images."""
-        return hashlib.sha256(json.dumps(astuple(self)).encode()).hexdigest()[:_ID_DIGITS]
+        values = astuple(self)
+        if self.unknown_rule is None:
+            values = values[:-1]  # as in earlier versions, whose partial files can be resumed
+        return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:_ID_DIGITS]
 
 
 def whole_batches(partial: Path, row_format: StoredFormat, batch_size: int) -> Iterator[list[StoredRow]]:
@@ -65,7 +75,8 @@ class CompleteResult:
 
     def __init__(self, target: Target, settings: RowSettings) -> None:
         self._target = target
-        self._row_format = target.row_format(settings.top_k)
+        self._columns = settings.columns
+        self._row_format = target.row_format(settings.columns)
 
     def __enter__(self) -> "CompleteResult":
         return self
@@ -82,12 +93,14 @@ class CompleteResult:
             UsageError: The file has other columns.
         """
         if self._target.is_parquet:
-            yield from map(prediction_of, parquet.rows(self._target.result))
+            if parquet.column_names(self._target.result) != self._columns.names:
+                raise self._other_columns()
+            yield from map(self._columns.prediction, parquet.rows(self._target.result))
             return
         with open(self._target.result, "rb") as file:
             header = self._row_format.header()
             if file.read(len(header)) != header:
-                raise UsageError(f"--output {self._target.name} has other columns: --overwrite replaces it")
+                raise self._other_columns()
             for row in self._row_format.read(file):
                 yield row.prediction
 
@@ -100,6 +113,9 @@ class CompleteResult:
         raise UsageError(
             f"--resume: {self._target.name} is complete without {prediction.path}: --overwrite starts again"
         )
+
+    def _other_columns(self) -> UsageError:
+        return UsageError(f"--output {self._target.name} has other columns: --overwrite replaces it")
 
     def commit(self) -> None:
         """Do nothing: the result is complete."""
