@@ -247,9 +247,12 @@ class Classifier:
     def _rankings(self, probabilities: NDArray[np.float32], top_k: int) -> Iterator[_Ranking]:
         """Yield the ``top_k`` labels of each row with their probabilities, most probable first."""
         if top_k == 1:  # the most frequent case needs no sorting; argmax also takes the first of equal values
-            order = probabilities.argmax(axis=1, keepdims=True)
-        else:
-            order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+            best = probabilities.argmax(axis=1)
+            highest = probabilities[np.arange(len(best)), best]
+            for index, value in zip(best.tolist(), highest.tolist(), strict=True):
+                yield ((self.labels[index], value),)
+            return
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         values = np.take_along_axis(probabilities, order, axis=1)
         for indices, row in zip(order.tolist(), values.tolist(), strict=True):
             yield tuple(zip([self.labels[index] for index in indices], row, strict=True))
