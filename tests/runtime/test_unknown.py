@@ -175,6 +175,32 @@ def test_a_complete_result_without_label_1_is_not_read_as_one_with_it(
         run(replace(options, output=output, resume=True, shard=(1, 10)))
 
 
+def test_a_complete_result_of_another_threshold_is_refused(options: InferOptions, tmp_path: Path) -> None:
+    options = replace(options, output=str(tmp_path / "out.csv"), shard=(1, 10))
+    run(options)
+    run(replace(options, resume=True))
+    with pytest.raises(UsageError, match="has rows of another --min-probability or --unknown-label"):
+        run(replace(options, resume=True, min_probability=1))
+
+
+@pytest.mark.parametrize(
+    ("probability", "label", "agrees"),
+    [
+        pytest.param(0.79, "unknown", True, id="below"),
+        pytest.param(0.79, "cat", False, id="below, with a class"),
+        pytest.param(0.81, "cat", True, id="above"),
+        pytest.param(0.81, "unknown", False, id="above, unknown"),
+        pytest.param(0.8, "unknown", True, id="rounded up to the threshold"),
+        pytest.param(0.8, "cat", True, id="the threshold itself"),
+        pytest.param(0.79, "other", False, id="another label"),
+    ],
+)
+def test_a_row_agrees_with_a_threshold_up_to_rounding(probability: float, label: str, agrees: bool) -> None:
+    rule = RowSettings("0" * 64, ("cat",), "cpu", False, 32, "white", 1 << 26, 1, (0.8, "unknown"))
+    unknown_label = "" if label == "cat" else label
+    assert rule.agrees_with(Prediction("a.png", (("cat", probability),), unknown_label=unknown_label)) == agrees
+
+
 def test_a_worker_of_ray_writes_the_rows_of_cifar10_infer_and_counts_unknown_images(
     plain: list[Prediction], options: InferOptions, threshold: float, tmp_path: Path
 ) -> None:

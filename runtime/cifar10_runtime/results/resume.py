@@ -49,6 +49,15 @@ class RowSettings:
             values = values[:-1]  # as in earlier versions, whose partial files can be resumed
         return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:_ID_DIGITS]
 
+    def agrees_with(self, prediction: Prediction) -> bool:
+        """Return whether the label of ``prediction``, which was read from a row, follows ``unknown_rule``."""
+        if self.unknown_rule is None or prediction.error:
+            return True
+        lowest, unknown_label = self.unknown_rule
+        if abs(prediction.probability - lowest) < 1e-6:  # rows round probabilities
+            return prediction.label in (unknown_label, prediction.top1)
+        return prediction.label == (unknown_label if prediction.probability < lowest else prediction.top1)
+
 
 def whole_batches(partial: Path, row_format: StoredFormat, batch_size: int) -> Iterator[list[StoredRow]]:
     """Read the rows of a partial file by batches; stop before the first incomplete batch or damaged row.
@@ -75,7 +84,7 @@ class CompleteResult:
 
     def __init__(self, target: Target, settings: RowSettings) -> None:
         self._target = target
-        self._columns = settings.columns
+        self._settings = settings
         self._row_format = target.row_format(settings.columns)
 
     def __enter__(self) -> "CompleteResult":
@@ -90,12 +99,22 @@ class CompleteResult:
         """Yield the predictions of all rows.
 
         Raises:
-            UsageError: The file has other columns.
+            UsageError: The file has other columns, or rows of another ``unknown_rule``.
         """
+        for prediction in self._predictions():
+            if not self._settings.agrees_with(prediction):
+                raise UsageError(
+                    f"--output {self._target.name} has rows of another --min-probability or --unknown-label: "
+                    "--overwrite replaces it"
+                )
+            yield prediction
+
+    def _predictions(self) -> Iterator[Prediction]:
+        columns = self._settings.columns
         if self._target.is_parquet:
-            if parquet.column_names(self._target.result) != self._columns.names:
+            if parquet.column_names(self._target.result) != columns.names:
                 raise self._other_columns()
-            yield from map(self._columns.prediction, parquet.rows(self._target.result))
+            yield from map(columns.prediction, parquet.rows(self._target.result))
             return
         with open(self._target.result, "rb") as file:
             header = self._row_format.header()
