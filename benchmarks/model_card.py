@@ -2,7 +2,8 @@
 
     python benchmarks/model_card.py
 
-Writes the part between the two marker lines, and a picture of each confusion matrix to benchmarks/results/.
+Writes the part between the two marker lines, and pictures of confusion matrices and of calibration to
+benchmarks/results/.
 """
 
 import io
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from cifar10_runtime import Classifier, atomic
+from cifar10_runtime.results.calibration import BINS, THRESHOLDS, Calibration
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -24,8 +26,14 @@ ROOT = Path(__file__).parent.parent
 CARD = ROOT / "MODEL_CARD.md"
 RESULTS = ROOT / "benchmarks" / "results"
 MODELS = ("fp32", "int8", "tutorial")
+CALIBRATED = ("fp32", "int8", "fp16", "views10", "tutorial")
+"""Models whose calibration is measured."""
 JPEG_QUALITIES = (95, 75, 50, 25, 10)
 BATCH_SIZE = 500
+THRESHOLD_CAPTION = (
+    "`cifar10-infer --min-probability` keeps this share of the test images, and the images that it keeps have this "
+    "accuracy:"
+)
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -48,7 +56,16 @@ def main(options: Options) -> None:
     confusions = {name: confusion(labels, predict(model, images)) for name, model in classifiers.items()}
     for name, matrix in confusions.items():
         atomic.write_file(RESULTS / f"confusion-{name}.png", picture(matrix, classes, name))
-    parts = [class_table(confusions, classes), pictures(), jpeg_table(classifiers, images, labels)]
+    calibrations = {name: calibration(labels, Classifier(name, device="cpu"), images) for name in CALIBRATED}
+    atomic.write_file(RESULTS / "reliability.png", reliability_picture(calibrations))
+    parts = [
+        class_table(confusions, classes),
+        pictures(),
+        jpeg_table(classifiers, images, labels),
+        "![reliability diagrams](benchmarks/results/reliability.png)",
+        THRESHOLD_CAPTION,
+        threshold_table(calibrations),
+    ]
     replace_part(CARD, "<!-- measured by benchmarks/model_card.py -->", "<!-- end -->", "\n\n".join(parts))
 
 
@@ -65,10 +82,24 @@ def load(options: Options) -> tuple[Images, Labels, tuple[str, ...]]:
     return images, data.labels[: options.images].numpy(), data.classes
 
 
+def probabilities(classifier: Classifier, images: Images) -> NDArray[np.float32]:
+    """Return the class probabilities [N, 10] of images [N, 32, 32, 3]."""
+    batches = np.array_split(images, max(1, len(images) // BATCH_SIZE))
+    return np.concatenate([classifier.probabilities(batch) for batch in batches])
+
+
 def predict(classifier: Classifier, images: Images) -> Labels:
     """Return the top-1 class [N] of images [N, 32, 32, 3]."""
-    batches = np.array_split(images, max(1, len(images) // BATCH_SIZE))
-    return np.concatenate([classifier.probabilities(batch).argmax(axis=1) for batch in batches])
+    top1: Labels = probabilities(classifier, images).argmax(axis=1)
+    return top1
+
+
+def calibration(labels: Labels, classifier: Classifier, images: Images) -> Calibration:
+    """Count the images by the highest probability that the model gives them."""
+    result, given = Calibration(), probabilities(classifier, images)
+    for confidence, is_correct in zip(given.max(axis=1).tolist(), given.argmax(axis=1) == labels, strict=True):
+        result.add(confidence, bool(is_correct))
+    return result
 
 
 def confusion(labels: Labels, predicted: Labels) -> Confusion:
@@ -117,6 +148,42 @@ def jpeg_table(classifiers: dict[str, Classifier], images: Images, labels: Label
     return table(["test images", *classifiers], rows)
 
 
+def threshold_table(calibrations: dict[str, Calibration]) -> str:
+    """Return a table of thresholds: share and accuracy of the images that each keeps; then the calibration error."""
+    columns = [
+        [
+            _kept(model.images, model.correct, model.images),
+            *(_kept(kept.images, kept.correct, model.images) for kept in model.kept()),
+            f"{model.error:.4f}",
+        ]
+        for model in calibrations.values()
+    ]
+    names = ["none", *map(str, THRESHOLDS), "expected calibration error"]
+    return table(["`--min-probability`", *calibrations], [list(row) for row in zip(names, *columns, strict=True)])
+
+
+def _kept(images: int, correct: int, all_images: int) -> str:
+    accuracy = f"{correct / images:.4f}" if images else "—"
+    return f"{images / all_images:.1%}: {accuracy}"
+
+
+def reliability_picture(calibrations: dict[str, Calibration]) -> bytes:
+    """Return a PNG file with the accuracy of each model by confidence; dots are at the mean confidence of a bin."""
+    figure = Figure(figsize=(3 * len(calibrations), 3.2), layout="constrained")
+    for axes, (name, model) in zip(
+        figure.subplots(1, len(calibrations), sharey=True), calibrations.items(), strict=True
+    ):
+        for number, place in enumerate(model.bins):
+            if place.images:
+                axes.bar((number + 0.5) / BINS, place.accuracy, 0.9 / BINS, color="tab:blue", alpha=0.6)
+                axes.plot(place.mean_confidence, place.accuracy, ".", color="black")
+        axes.plot([0, 1], [0, 1], "--", color="gray")
+        axes.set_title(f"{name}: error {model.error:.4f}", fontsize=10)
+        axes.set_xlabel("confidence")
+    figure.axes[0].set_ylabel("accuracy")
+    return _png(figure)
+
+
 def pictures() -> str:
     """Return the pictures of the confusion matrices in Markdown."""
     return "\n".join(f"![confusion matrix of {name}](benchmarks/results/confusion-{name}.png)" for name in MODELS)
@@ -136,6 +203,10 @@ def picture(matrix: Confusion, classes: tuple[str, ...], name: str) -> bytes:
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(f"{name}: {matrix.trace()} of {matrix.sum()} test images correct")
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=90)
     return file.getvalue()

@@ -22,6 +22,15 @@ class ClassifierOptions:
     """Largest width times height to decode: 67 megapixels, which take up to 1 GiB of memory."""
     top_k: int = 1
     """Labels per row."""
+    min_probability: float | None = None
+    """An image whose highest probability is lower gets ``unknown_label``; None gives each image a class."""
+    unknown_label: str = "unknown"
+    """The label of images that get no class; the model may not have a class of this name."""
+
+    @property
+    def unknown_rule(self) -> tuple[float, str] | None:
+        """The two options that make images unknown, ``min_probability`` first; None if each image gets a class."""
+        return None if self.min_probability is None else (self.min_probability, self.unknown_label)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,8 @@ class Prediction:
     """Labels with their probabilities, most probable first; empty if the image could not be read."""
     error: str = ""
     """The reason why the image could not be read, else empty."""
+    unknown_label: str = ""
+    """The label if the highest probability is below the classifier's ``min_probability``, else empty."""
 
     @classmethod
     def failed(cls, path: str, error: object) -> "Prediction":
@@ -27,10 +29,15 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The most probable label; empty if the image could not be read."""
+        """The answer: the unknown label if there is one, else ``top1``; empty if the image could not be read."""
+        return self.unknown_label or self.top1
+
+    @property
+    def top1(self) -> str:
+        """The most probable label, also of an unknown image; empty if the image could not be read."""
         return self.ranking[0][0] if self.ranking else ""
 
     @property
     def probability(self) -> float:
-        """The probability of ``label``, 0 to 1; NaN if the image could not be read."""
+        """The probability of ``top1``, 0 to 1; NaN if the image could not be read."""
         return self.ranking[0][1] if self.ranking else float("nan")

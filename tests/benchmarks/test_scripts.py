@@ -18,6 +18,7 @@ from cifar10_runtime.engine.models import bundled
 from PIL import Image
 from torch import nn
 
+from benchmarks import other_pictures
 from benchmarks.comparisons import COMPARISONS
 from benchmarks.machine import file_name, this_machine
 from benchmarks.pages import replace_part
@@ -312,7 +313,28 @@ def test_model_card_writes_accuracy_tables_and_pictures(checkout: Path, cifar10_
     assert rows["original"] == rows["all"]
     worst = [float(accuracy) for accuracy in rows["JPEG, quality 10"]]
     assert all(low < float(high) for low, high in zip(worst, rows["original"], strict=True))
+    assert all(float(error) < 0.2 for error in rows["expected calibration error"])
+    shares = [re.findall(r"([\d.]+)%", line) for line in part.splitlines() if re.match(r"\| (none|0\.\d+) \|", line)]
+    kept = np.array(shares, float)  # [threshold, model]
+    assert kept.shape == (8, 5)
+    assert (kept[0] == 100).all()
+    assert (np.diff(kept, axis=0) <= 0).all()
     for name in ("fp32", "int8", "tutorial"):
         assert name in bundled()
         written = checkout / "benchmarks" / "results" / f"confusion-{name}.png"
         assert written.read_bytes() != (BENCHMARKS / "results" / written.name).read_bytes()
+
+
+def test_scores_of_test_images_and_other_pictures_are_compared_pair_by_pair() -> None:
+    """Of 100 test images with the scores 0 to 99, 95 reach the score 5; ties count half."""
+    test, others = torch.arange(100.0), torch.tensor([-1.0, 4.0, 5.0, 200.0])
+    assert other_pictures.passing(test, others) == 2 / 4
+    wins = sum((a > b) + 0.5 * (a == b) for a in test.tolist() for b in others.tolist())
+    assert other_pictures.auroc(test, others) == pytest.approx(wins / 400)
+
+
+def test_each_drawn_picture_has_more_than_one_color() -> None:
+    rng = np.random.default_rng(1)
+    for drawn in (other_pictures.letter(rng), other_pictures.gradient(rng, True), other_pictures.noise(rng, 4)):
+        assert drawn.shape == (32, 32, 3)
+        assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 1

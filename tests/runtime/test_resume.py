@@ -20,7 +20,7 @@ from cifar10_runtime import Classifier, OutputError, Prediction, UsageError
 from cifar10_runtime.images.find import find
 from cifar10_runtime.results import parquet
 from cifar10_runtime.results.resume import RowSettings
-from cifar10_runtime.results.rows import Csv
+from cifar10_runtime.results.rows import Columns, Csv
 from cifar10_runtime.results.stream import StreamWriter
 from cifar10_runtime.results.writer import Writer, result_writer
 from typing_extensions import Buffer
@@ -218,10 +218,10 @@ class FullDisk(io.BytesIO):
 def test_a_full_disk_ends_with_a_whole_row() -> None:
     """The writer removes the part of a row that did not fit, for a disk of any size."""
     predictions = [Prediction(f"{number}\n.png", (("cat", 0.5),)) for number in range(400)]
-    rows = [Csv(1).row(prediction) for prediction in predictions]
+    rows = [Csv(Columns(1)).row(prediction) for prediction in predictions]
 
     def fill(disk: FullDisk) -> None:
-        with StreamWriter(disk, Csv(1), "disk") as writer:
+        with StreamWriter(disk, Csv(Columns(1)), "disk") as writer:
             for prediction in predictions:
                 writer.add(prediction)
             writer.commit()
@@ -230,7 +230,7 @@ def test_a_full_disk_ends_with_a_whole_row() -> None:
         disk = FullDisk(room)
         with pytest.raises(OutputError, match="disk cannot be written: No space left on device"):
             fill(disk)
-        content = disk.getvalue().removeprefix(Csv(1).header())
+        content = disk.getvalue().removeprefix(Csv(Columns(1)).header())
         assert b"".join(rows).startswith(content)
         assert content == b"" or content.endswith(b"cat,0.5,\n")
 
@@ -268,10 +268,10 @@ def test_only_one_process_writes_a_file(output: Path) -> None:
             with pytest.raises(UsageError, match="being written by another process"), other:
                 pass
         writer.commit()
-    assert output.read_bytes() == Csv(1).header() + Csv(1).row(one)
+    assert output.read_bytes() == Csv(Columns(1)).header() + Csv(Columns(1)).row(one)
     with pytest.raises(UsageError, match="exists"), late:
         pass
-    assert contents(output.parent) == {output.name: Csv(1).header() + Csv(1).row(one)}
+    assert contents(output.parent) == {output.name: Csv(Columns(1)).header() + Csv(Columns(1)).row(one)}
 
 
 def test_a_partial_file_is_locked_until_the_parquet_file_is_complete(
@@ -280,10 +280,10 @@ def test_a_partial_file_is_locked_until_the_parquet_file_is_complete(
     output = output.with_suffix(".parquet")
     convert = parquet.from_json_lines
 
-    def convert_while_another_run_resumes(source: Path, target: Path, top_k: int) -> None:
+    def convert_while_another_run_resumes(source: Path, target: Path, columns: Columns) -> None:
         with pytest.raises(UsageError, match="being written"), writer_of(output, resume=True):
             pass
-        convert(source, target, top_k)
+        convert(source, target, columns)
 
     monkeypatch.setattr(parquet, "from_json_lines", convert_while_another_run_resumes)
     with writer_of(output) as writer:

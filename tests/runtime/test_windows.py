@@ -103,9 +103,9 @@ def test_a_name_with_half_a_surrogate_pair_keeps_its_row() -> None:
 import io, sys
 sys.getfilesystemencodeerrors = lambda: "surrogatepass"
 from cifar10_runtime.prediction import Prediction
-from cifar10_runtime.results.rows import Csv
-row = Csv(1).row(Prediction("\\ud83d.png", (("cat", 0.5),)))
-assert [stored.prediction.path for stored in Csv(1).read(io.BytesIO(row))] == ["\\ud83d.png"]
+from cifar10_runtime.results.rows import Columns, Csv
+row = Csv(Columns(1)).row(Prediction("\\ud83d.png", (("cat", 0.5),)))
+assert [stored.prediction.path for stored in Csv(Columns(1)).read(io.BytesIO(row))] == ["\\ud83d.png"]
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

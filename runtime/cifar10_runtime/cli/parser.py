@@ -1,6 +1,7 @@
 """The command-line parser of cifar10-infer, with argparse because tyro takes ten times as long to start."""
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -141,6 +142,23 @@ def add_image_options(result: argparse.ArgumentParser) -> argparse._ArgumentGrou
     return group
 
 
+def add_unknown_options(result: argparse._ActionsContainer) -> None:
+    """Add --min-probability and --unknown-label to ``result``."""
+    result.add_argument(
+        "--min-probability",
+        type=_probability,
+        default=ClassifierOptions.min_probability,
+        metavar="P",
+        help="label an image as unknown if no class has at least the probability P (default: never)",
+    )
+    result.add_argument(
+        "--unknown-label",
+        default=ClassifierOptions.unknown_label,
+        metavar="NAME",
+        help="label of unknown images; may not be a class of the model (default: %(default)s)",
+    )
+
+
 def _add_path_options(result: argparse.ArgumentParser) -> None:
     result.add_argument(
         "paths",
@@ -165,7 +183,8 @@ def _add_path_options(result: argparse.ArgumentParser) -> None:
 
 
 def _add_result_options(result: argparse.ArgumentParser) -> None:
-    add = result.add_argument_group("results").add_argument
+    group = result.add_argument_group("results")
+    add = group.add_argument
     add(
         "--output",
         default=InferOptions.output,
@@ -179,6 +198,7 @@ def _add_result_options(result: argparse.ArgumentParser) -> None:
         help="format on stdout (default with --output -: csv)",
     )
     add("--top-k", type=int, default=InferOptions.top_k, metavar="K", help="labels per row (default: %(default)s)")
+    add_unknown_options(group)
     add("--resume", action="store_true", help="continue an interrupted run of the same command, if there was one")
     add("--overwrite", action="store_true", help="replace the files of --output and --report")
     add(
@@ -205,6 +225,11 @@ def _add_sorting_options(result: argparse.ArgumentParser) -> None:
         default=InferOptions.sort_by,
         help="copy the files, or make hard links where the file system allows them (default: %(default)s)",
     )
+def _probability(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text[:40]}: it must be a number above 0 and at most 1")
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from cifar10_runtime.images.other_files import OtherFiles
 from cifar10_runtime.options import InferOptions
 from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.results.resume import RowSettings
-from cifar10_runtime.results.rows import FORMATS, Table
+from cifar10_runtime.results.rows import FORMATS, Columns, Table
 from cifar10_runtime.results.stream import StreamWriter
 from cifar10_runtime.results.tally import Tally
 from cifar10_runtime.results.writer import Writer, result_writer
@@ -44,7 +44,7 @@ def run(options: InferOptions) -> int:
     others, sorter = OtherFiles(), new_sorter(options)
     paths = _find_paths(options, others, sorter)
     classifier = _open_classifier(options)
-    sorter.check_labels(classifier.labels)
+    sorter.check_labels([*classifier.labels, *([options.unknown_label] if options.unknown_rule else [])])
     counters = _Counters(options, classifier.labels)
     writer = _open_writer(options, classifier)
     start = time.perf_counter()
@@ -79,7 +79,7 @@ class _Counters:
     """Everything that a run counts; ends the run after too many failures."""
 
     def __init__(self, options: InferOptions, labels: tuple[str, ...]) -> None:
-        self.tally = Tally(labels)
+        self.tally = Tally(labels, has_unknown=options.unknown_rule is not None)
         self.report = _new_report(options, labels) if options.report else None
         self._option = "--strict" if options.strict else f"--max-failures {options.max_failures}"
         self._max_failures = 0 if options.strict else options.max_failures
@@ -100,7 +100,8 @@ class _Counters:
 def _new_report(options: InferOptions, labels: tuple[str, ...]) -> "Report":
     from cifar10_runtime.results.page import Report  # imported late, because Jinja would delay the first prediction
 
-    return Report(labels, options.background, options.max_pixels)
+    unknown_label = options.unknown_label if options.unknown_rule else ""
+    return Report(labels, options.background, options.max_pixels, unknown_label)
 
 
 def _find_paths(options: InferOptions, others: OtherFiles, sorter: "Sorter | NoSorter") -> Iterator[str]:
@@ -129,7 +130,8 @@ def _open_classifier(options: InferOptions) -> Classifier:
 def _open_writer(options: InferOptions, classifier: Classifier) -> Writer:
     if options.output in (None, "-"):
         for_people = options.output is None and options.format is None
-        row_format = Table(options.top_k) if for_people else FORMATS[options.format or "csv"](options.top_k)
+        columns = Columns(options.top_k, has_unknown=options.unknown_rule is not None)
+        row_format = Table(columns) if for_people else FORMATS[options.format or "csv"](columns)
         return StreamWriter(_unbuffered_stdout(), row_format, "stdout")
     settings = RowSettings(
         model_sha256=classifier.model_sha256,
@@ -140,6 +142,7 @@ def _open_writer(options: InferOptions, classifier: Classifier) -> Writer:
         background=options.background,
         max_pixels=options.max_pixels,
         top_k=options.top_k,
+        unknown_rule=options.unknown_rule,
     )
     writer = result_writer(Path(str(options.output)), settings, options.resume, options.overwrite)
     if writer.is_complete:
@@ -188,6 +191,8 @@ def _summarize(options: InferOptions, classifier: Classifier, counters: _Counter
         "Model": f"{options.model} {trained}",
         "Date": f"{datetime.now():%Y-%m-%d %H:%M}",
     }
+    if options.unknown_rule:
+        facts["Minimum probability"] = f"{options.min_probability:g}"
     tally = counters.tally
     print(f"{tally.summary()}, {facts['Speed']}, device {facts['Device']}, model {facts['Model']}", file=sys.stderr)
     for line in tally.class_folders():

@@ -40,7 +40,7 @@ def _run(options: RayOptions) -> int:
     found = _find_partitions(options, results.root, others)
     job = _describe(options, found)
     finished = results.existing_parts(job, options.resume)
-    tally = Tally(job.labels)
+    tally = Tally(job.labels, has_unknown=options.unknown_rule is not None)
     for counts in finished.values():
         tally.add_counts(counts)
     images_before, start = tally.images, time.perf_counter()
@@ -92,6 +92,7 @@ def _describe(options: RayOptions, found: list[Partition]) -> Job:
             column=options.column,
             partitions=len(found),
             partitions_sha256=hashlib.sha256(json.dumps([asdict(part) for part in found]).encode()).hexdigest(),
+            unknown_rule=options.unknown_rule,
         )
 
 

@@ -17,6 +17,7 @@ from cifar10_runtime import atomic
 from cifar10_runtime.cluster.sources import PART, file_system
 from cifar10_runtime.errors import OutputError, UsageError
 from cifar10_runtime.results import parquet
+from cifar10_runtime.results.rows import Columns
 from cifar10_runtime.text import one_line
 
 _CLAIM = "_job-"
@@ -49,11 +50,16 @@ class Job:
     """The number of partitions, and so of parts."""
     partitions_sha256: str
     """SHA-256 of the JSON of all partitions."""
+    unknown_rule: tuple[float, str] | None = None
+    """As in ``ClassifierOptions``."""
 
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits; equal jobs have equal digests."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:_DIGEST_DIGITS]
+        values = asdict(self)
+        if self.unknown_rule is None:
+            del values["unknown_rule"]  # as in earlier versions, whose folders can be resumed
+        return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:_DIGEST_DIGITS]
 
 
 class Parts:
@@ -113,15 +119,15 @@ class Parts:
         """
         self._write(f"{_CLAIM}{job.digest}", b"")
 
-    def write(self, number: int, rows: list[dict[str, Any]], top_k: int, counts: Mapping[str, Any]) -> None:
+    def write(self, number: int, rows: list[dict[str, Any]], columns: Columns, counts: Mapping[str, Any]) -> None:
         """Write the part of partition ``number``.
 
         Raises:
             OutputError: The part cannot be written.
         """
         buffer = BytesIO()
-        with parquet.writer(buffer, top_k, {_COUNTS: json.dumps(counts).encode()}) as writer:
-            writer.write_table(parquet.table(rows, top_k))
+        with parquet.writer(buffer, columns, {_COUNTS: json.dumps(counts).encode()}) as writer:
+            writer.write_table(parquet.table(rows, columns))
         self._write(_part_name(number), buffer.getvalue())
 
     def remove_temporary_files(self) -> None:

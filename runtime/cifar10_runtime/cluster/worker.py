@@ -11,7 +11,7 @@ from cifar10_runtime.cluster.parts import Counts, Parts
 from cifar10_runtime.cluster.sources import Partition, contents
 from cifar10_runtime.engine.classifier import Classifier
 from cifar10_runtime.errors import InferenceError
-from cifar10_runtime.results.rows import columns, values
+from cifar10_runtime.results.rows import Columns
 from cifar10_runtime.results.tally import Tally
 
 
@@ -54,6 +54,8 @@ class PartitionWorker:
             background=options.background,
             max_pixels=options.max_pixels,
             threads=self._threads,
+            min_probability=options.min_probability,
+            unknown_label=options.unknown_label,
         )
 
     @cached_property
@@ -67,9 +69,10 @@ class PartitionWorker:
             predictions = self._classifier.classify_contents(
                 contents(partition, self._options.column), top_k=self._options.top_k
             )
-        top_k, tally, rows = self._options.top_k, Tally(self._classifier.labels), []
+        columns = Columns(self._options.top_k, has_unknown=self._options.unknown_rule is not None)
+        names, tally, rows = columns.names, Tally(self._classifier.labels), []
         for prediction in predictions:
             tally.add(prediction)
-            rows.append(dict(zip(columns(top_k), values(prediction, top_k), strict=True)))
-        self._parts.write(number, rows, top_k, tally.counts())
+            rows.append(dict(zip(names, columns.values(prediction), strict=True)))
+        self._parts.write(number, rows, columns, tally.counts())
         return tally.counts()

@@ -23,6 +23,8 @@ LARGEST_BATCH = 65_536
 
 _File = tuple[str, str | bytes]
 """An image file: the path that its prediction gets, and its source: the path to read, or the content."""
+_Ranking = tuple[tuple[str, float], ...]
+"""The value of ``Prediction.ranking``."""
 
 
 class Classifier:
@@ -43,9 +45,13 @@ class Classifier:
             Pillow has its own limit, ``PIL.Image.MAX_IMAGE_PIXELS``.
         threads: Number of threads that decode and, on a CPU, classify. None means one per CPU that this process may
             use; choose fewer if other processes use these CPUs.
+        min_probability: The label of an image whose highest probability is lower is ``unknown_label``; above 0, at
+            most 1. None gives each image a class.
+        unknown_label: The label of images that get no class; not the name of a class.
 
     Raises:
-        UsageError: The device or color is unknown, the device has no faster arithmetic, or a number is below 1.
+        UsageError: The device or color is unknown, the device has no faster arithmetic, a number is out of range, or
+            ``unknown_label`` is the name of a class.
         DeviceError: ONNX Runtime is not installed, or the device cannot be used.
         ModelError: The model is missing, damaged or does not follow the contract.
     """
@@ -76,8 +82,12 @@ class Classifier:
         background: str = ClassifierOptions.background,
         max_pixels: int = ClassifierOptions.max_pixels,
         threads: int | None = None,
+        min_probability: float | None = ClassifierOptions.min_probability,
+        unknown_label: str = ClassifierOptions.unknown_label,
     ) -> None:
         check_options(background, max_pixels)
+        if min_probability is not None and not 0 < min_probability <= 1:
+            raise UsageError(f"min_probability must be above 0 and at most 1, not {min_probability}")
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be 1 or more, not {threads}")
         self._background, self._max_pixels = background, max_pixels
@@ -87,6 +97,9 @@ class Classifier:
         self.labels, self.input_size = self._contract.labels, self._contract.input_size
         self.metadata = self._session.signature.metadata
         self.model_path, self.model_sha256 = opened.path, opened.sha256
+        self._min_probability, self._unknown_label = min_probability or 0.0, unknown_label
+        if min_probability is not None:
+            self._contract.check_unknown_label(unknown_label)
         self._pool = ClosablePool(self.threads)
 
     def __enter__(self) -> "Classifier":
@@ -200,13 +213,19 @@ class Classifier:
         probabilities = self._submit(np.stack(decoded)) if decoded else None
 
         def predictions() -> list[Prediction]:
-            classified = map(Prediction, paths, self._rankings(probabilities(), top_k) if probabilities else ())
+            rankings = self._rankings(probabilities(), top_k) if probabilities else ()
+            classified = map(self._answer if self._min_probability else Prediction, paths, rankings)
             return [failed[index] if index in failed else next(classified) for index in range(len(batch))]
 
         if not self._session.parallel_calls:
             return predictions
         ranked = predictions()  # the session has already computed: this thread also ranks
         return lambda: ranked
+
+    def _answer(self, path: str, ranking: _Ranking) -> Prediction:
+        """Return the prediction of an image; its label is the unknown label if no class is probable enough."""
+        is_unknown = ranking[0][1] < self._min_probability
+        return Prediction(path, ranking, unknown_label=self._unknown_label if is_unknown else "")
 
     def _no_probabilities(self) -> NDArray[np.float32]:
         """Return the answer to an empty batch, which OpenVINO refuses."""
@@ -225,12 +244,15 @@ class Classifier:
 
         return probabilities
 
-    def _rankings(self, probabilities: NDArray[np.float32], top_k: int) -> Iterator[tuple[tuple[str, float], ...]]:
+    def _rankings(self, probabilities: NDArray[np.float32], top_k: int) -> Iterator[_Ranking]:
         """Yield the ``top_k`` labels of each row with their probabilities, most probable first."""
         if top_k == 1:  # the most frequent case needs no sorting; argmax also takes the first of equal values
-            order = probabilities.argmax(axis=1, keepdims=True)
-        else:
-            order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+            best = probabilities.argmax(axis=1)
+            highest = probabilities[np.arange(len(best)), best]
+            for index, value in zip(best.tolist(), highest.tolist(), strict=True):
+                yield ((self.labels[index], value),)
+            return
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         values = np.take_along_axis(probabilities, order, axis=1)
         for indices, row in zip(order.tolist(), values.tolist(), strict=True):
             yield tuple(zip([self.labels[index] for index in indices], row, strict=True))

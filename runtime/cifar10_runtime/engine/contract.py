@@ -48,6 +48,19 @@ class Contract:
         if not np.isfinite(probabilities).all():
             raise ModelError(f"{self.model} gives probabilities that are not finite numbers")
 
+    def check_unknown_label(self, label: str) -> None:
+        """Check that ``label`` can be the label of images that get no class.
+
+        Raises:
+            UsageError: It is not a printable name, or it is the name of a class.
+        """
+        if not are_labels([label]):
+            raise UsageError(f"unknown_label (--unknown-label) must be a printable name, not {label!r}")
+        if label in self.labels:
+            raise UsageError(
+                f"unknown_label (--unknown-label): {label} is a class of {self.model}: choose another name"
+            )
+
 
 @dataclass(frozen=True)
 class Signature:

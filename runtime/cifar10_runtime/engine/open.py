@@ -15,10 +15,21 @@ def open_classifier(options: ClassifierOptions) -> Classifier:
         DeviceError: ONNX Runtime is not installed, or the device cannot be used.
         ModelError: The model is missing, damaged or does not follow the contract.
     """
+    if options.min_probability is None and options.unknown_label != ClassifierOptions.unknown_label:
+        raise UsageError(
+            f"--unknown-label {options.unknown_label} needs --min-probability, below which it is the label"
+        )
     labels = read_labels(options.labels) if options.labels else None
     probe_in_subprocess(options.model, options.device, options.labels)
     classifier = Classifier(
-        options.model, options.device, options.fast_math, labels, options.background, options.max_pixels
+        options.model,
+        options.device,
+        options.fast_math,
+        labels,
+        options.background,
+        options.max_pixels,
+        min_probability=options.min_probability,
+        unknown_label=options.unknown_label,
     )
     if not 1 <= options.top_k <= len(classifier.labels):
         raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")

@@ -58,7 +58,7 @@ class Gallery:
         return self._least_certain.predictions()
 
     def examples(self, label: str) -> list[Prediction]:
-        """Return a uniform sample of the images that were predicted as ``label``, most probable first."""
+        """Return a uniform sample of the images that got the label ``label``, most probable first."""
         return sorted(self._samples[label], key=lambda prediction: -prediction.probability)
 
     def _sample(self, prediction: Prediction) -> None:
@@ -93,4 +93,4 @@ class _Greatest:
 
 def _shorten(prediction: Prediction) -> Prediction:
     """Return ``prediction`` with only its two most probable labels, because a model can have thousands of labels."""
-    return Prediction(prediction.path, tuple(prediction.ranking[:2]))
+    return Prediction(prediction.path, tuple(prediction.ranking[:2]), unknown_label=prediction.unknown_label)

@@ -63,7 +63,7 @@ def check_folder_names(labels: Iterable[str]) -> None:
             reason = "cannot be the name of a folder on every system"
         else:
             continue
-        raise UsageError(f"--sort-into: the label {label} {reason}: give other labels with --labels")
+        raise UsageError(f"--sort-into: the label {label} {reason}: give other labels with --labels or --unknown-label")
 
 
 def _insert(name: str, number: str) -> str:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from cifar10_runtime.errors import ImageError
 from cifar10_runtime.options import ClassifierOptions
 from cifar10_runtime.prediction import Prediction
+from cifar10_runtime.results import calibration
 from cifar10_runtime.results.gallery import Gallery
 from cifar10_runtime.results.statistics import BINS, Statistics
 from cifar10_runtime.results.thumbnails import THUMBNAIL, thumbnail
@@ -33,6 +34,7 @@ class Report:
         labels: The classes of the model, in its order.
         background: Color behind transparent pixels, as in ``images.decode.decode``.
         max_pixels: Largest width times height to decode, as in ``images.decode.decode``.
+        unknown_label: The label of unknown images; empty if each image gets a class.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class Report:
         labels: Sequence[str],
         background: str = ClassifierOptions.background,
         max_pixels: int = ClassifierOptions.max_pixels,
+        unknown_label: str = "",
     ) -> None:
         self._background, self._max_pixels = background, max_pixels
-        self._statistics, self._gallery = Statistics(labels), Gallery(labels)
+        self._statistics, self._gallery = Statistics(labels, unknown_label), Gallery(labels)
 
     def add(self, prediction: Prediction) -> None:
         """Add a prediction; this takes a few microseconds."""
@@ -56,6 +59,8 @@ class Report:
             title: The heading, for example the name of the classified folder.
             summary: Facts to show, such as model, device, images/s and date.
         """
+        shown = self._statistics.most_frequent(_CLASSES)
+        unknown_label = self._statistics.unknown_label
         return (
             _environment()
             .get_template("page.html")
@@ -64,7 +69,8 @@ class Report:
                 summary=summary,
                 statistics=self._statistics,
                 gallery=self._gallery,
-                shown=self._statistics.most_frequent(_CLASSES),
+                shown=shown,
+                answers=[*shown, unknown_label] if self._statistics.predicted[unknown_label] else shown,
                 picture=self._picture,
             )
         )
@@ -88,7 +94,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"BINS": BINS, "THUMBNAIL": THUMBNAIL}
+    environment.globals |= {"BINS": BINS, "CALIBRATION_BINS": calibration.BINS, "THUMBNAIL": THUMBNAIL}
     environment.globals |= {"percent": _percent, "share": _share, "root_share": _root_share}
     environment.filters |= {"anchor": _anchor, "count": _count, "file_name": os.path.basename}
     return environment
@@ -111,8 +117,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _percent(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else "—"
+def _percent(part: int, whole: int, digits: int = 1) -> str:
+    return f"{part / whole:.{digits}%}" if whole else "—"
 
 
 def _share(part: float, whole: float, digits: int = 3) -> str:

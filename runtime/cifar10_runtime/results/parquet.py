@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from cifar10_runtime.errors import UsageError
-from cifar10_runtime.results.rows import Value, columns
+from cifar10_runtime.results.rows import Columns, Value
 from cifar10_runtime.text import valid_unicode
 
 if TYPE_CHECKING:
@@ -30,17 +30,17 @@ def require_pyarrow() -> None:
         raise UsageError("Parquet files need pyarrow: pip install 'cifar10-zoo[parquet]'") from None
 
 
-def writer(file: Path | IO[bytes], top_k: int, metadata: Mapping[bytes, bytes] | None = None) -> "ParquetWriter":
+def writer(file: Path | IO[bytes], columns: Columns, metadata: Mapping[bytes, bytes] | None = None) -> "ParquetWriter":
     """Open a writer of tables, to be used as a context manager.
 
     Args:
         file: The Parquet file, as a path or open for writing.
-        top_k: Labels per row.
+        columns: The columns of the tables.
         metadata: Key-value pairs to store in the schema.
     """
     from pyarrow.parquet import ParquetWriter
 
-    return ParquetWriter(file, _schema(top_k).with_metadata(metadata))
+    return ParquetWriter(file, _schema(columns).with_metadata(metadata))
 
 
 def metadata(file: IO[bytes]) -> Mapping[bytes, bytes]:
@@ -54,11 +54,19 @@ def metadata(file: IO[bytes]) -> Mapping[bytes, bytes]:
         return {}
 
 
-def table(rows: list[dict[str, Any]], top_k: int) -> "pyarrow.Table":
-    """Table of ``rows``, each a dict by ``columns``; bytes of paths that are not UTF-8 are escaped."""
+def table(rows: list[dict[str, Any]], columns: Columns) -> "pyarrow.Table":
+    """Table of ``rows``, each a dict by ``columns.names``; bytes of paths that are not UTF-8 are escaped."""
     import pyarrow
 
-    return pyarrow.Table.from_pylist([row | {"path": valid_unicode(row["path"])} for row in rows], _schema(top_k))
+    return pyarrow.Table.from_pylist([row | {"path": valid_unicode(row["path"])} for row in rows], _schema(columns))
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns of a Parquet file."""
+    from pyarrow.parquet import read_schema
+
+    names: list[str] = read_schema(path).names
+    return names
 
 
 def rows(path: Path) -> Iterator[list[Value]]:
@@ -69,21 +77,19 @@ def rows(path: Path) -> Iterator[list[Value]]:
         yield from (list(row.values()) for row in batch.to_pylist())
 
 
-def from_json_lines(source: Path, target: Path, top_k: int) -> None:
+def from_json_lines(source: Path, target: Path, columns: Columns) -> None:
     """Write the rows of the JSON lines file ``source`` to the Parquet file ``target``.
 
     Raises:
         OSError: A file cannot be read or written; ``target`` may be incomplete.
     """
-    with open(source, "rb") as lines, writer(target, top_k) as tables:
+    with open(source, "rb") as lines, writer(target, columns) as tables:
         while group := lines.readlines(_BYTES_PER_ROW_GROUP):
-            tables.write_table(table([json.loads(line) for line in group], top_k))
+            tables.write_table(table([json.loads(line) for line in group], columns))
 
 
-def _schema(top_k: int) -> "pyarrow.Schema":
+def _schema(columns: Columns) -> "pyarrow.Schema":
     import pyarrow
 
-    names = columns(top_k)
-    return pyarrow.schema(
-        [(name, pyarrow.float64() if name.startswith("probability") else pyarrow.string()) for name in names]
-    )
+    number, text = pyarrow.float64(), pyarrow.string()
+    return pyarrow.schema([(name, number if name.startswith("probability") else text) for name in columns.names])

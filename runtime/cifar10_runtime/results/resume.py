@@ -10,7 +10,7 @@ from types import TracebackType
 from cifar10_runtime.errors import UsageError
 from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.results import parquet
-from cifar10_runtime.results.rows import StoredFormat, StoredRow, prediction_of
+from cifar10_runtime.results.rows import Columns, StoredFormat, StoredRow
 from cifar10_runtime.results.target import Target
 
 _ID_DIGITS = 8
@@ -33,11 +33,30 @@ class RowSettings:
     max_pixels: int
     top_k: int
     """Labels per row."""
+    unknown_rule: tuple[float, str] | None = None
+    """As in ``ClassifierOptions``."""
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of the rows."""
+        return Columns(self.top_k, has_unknown=self.unknown_rule is not None)
 
     @property
     def run_id(self) -> str:
         """Eight hexadecimal digits. Runs with the same id write the same rows for the same images."""
-        return hashlib.sha256(json.dumps(astuple(self)).encode()).hexdigest()[:_ID_DIGITS]
+        values = astuple(self)
+        if self.unknown_rule is None:
+            values = values[:-1]  # as in earlier versions, whose partial files can be resumed
+        return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:_ID_DIGITS]
+
+    def agrees_with(self, prediction: Prediction) -> bool:
+        """Return whether the label of ``prediction``, which was read from a row, follows ``unknown_rule``."""
+        if self.unknown_rule is None or prediction.error:
+            return True
+        lowest, unknown_label = self.unknown_rule
+        if abs(prediction.probability - lowest) < 1e-6:  # rows round probabilities
+            return prediction.label in (unknown_label, prediction.top1)
+        return prediction.label == (unknown_label if prediction.probability < lowest else prediction.top1)
 
 
 def whole_batches(partial: Path, row_format: StoredFormat, batch_size: int) -> Iterator[list[StoredRow]]:
@@ -65,7 +84,8 @@ class CompleteResult:
 
     def __init__(self, target: Target, settings: RowSettings) -> None:
         self._target = target
-        self._row_format = target.row_format(settings.top_k)
+        self._settings = settings
+        self._row_format = target.row_format(settings.columns)
 
     def __enter__(self) -> "CompleteResult":
         return self
@@ -79,15 +99,27 @@ class CompleteResult:
         """Yield the predictions of all rows.
 
         Raises:
-            UsageError: The file has other columns.
+            UsageError: The file has other columns, or rows of another ``unknown_rule``.
         """
+        for prediction in self._predictions():
+            if not self._settings.agrees_with(prediction):
+                raise UsageError(
+                    f"--output {self._target.name} has rows of another --min-probability or --unknown-label: "
+                    "--overwrite replaces it"
+                )
+            yield prediction
+
+    def _predictions(self) -> Iterator[Prediction]:
+        columns = self._settings.columns
         if self._target.is_parquet:
-            yield from map(prediction_of, parquet.rows(self._target.result))
+            if parquet.column_names(self._target.result) != columns.names:
+                raise self._other_columns()
+            yield from map(columns.prediction, parquet.rows(self._target.result))
             return
         with open(self._target.result, "rb") as file:
             header = self._row_format.header()
             if file.read(len(header)) != header:
-                raise UsageError(f"--output {self._target.name} has other columns: --overwrite replaces it")
+                raise self._other_columns()
             for row in self._row_format.read(file):
                 yield row.prediction
 
@@ -100,6 +132,9 @@ class CompleteResult:
         raise UsageError(
             f"--resume: {self._target.name} is complete without {prediction.path}: --overwrite starts again"
         )
+
+    def _other_columns(self) -> UsageError:
+        return UsageError(f"--output {self._target.name} has other columns: --overwrite replaces it")
 
     def commit(self) -> None:
         """Do nothing: the result is complete."""

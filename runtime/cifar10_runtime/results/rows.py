@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, NamedTuple
 
 from cifar10_runtime.prediction import Prediction
@@ -16,28 +17,49 @@ _UNDECODABLE = sys.getfilesystemencodeerrors()
 """How Python represents file names that are not valid Unicode; Windows and POSIX differ."""
 
 
-def columns(top_k: int) -> list[str]:
-    """Return the column names: path, label, probability, error, then label_2, probability_2, ... up to ``top_k``."""
-    more = [f"{name}_{rank}" for rank in range(2, top_k + 1) for name in ("label", "probability")]
-    return ["path", "label", "probability", "error", *more]
+@dataclass(frozen=True)
+class Columns:
+    """The columns of the rows: path, label, probability, error, then the ranking.
 
+    The ranking is label_2, probability_2, ... up to ``top_k``. It starts with label_1, the most probable class, if
+    images can be unknown: ``label`` is then not always a class. ``probability`` belongs to label_1.
+    """
 
-def values(prediction: Prediction, top_k: int) -> list[Value]:
-    """Return the values of ``prediction`` in the order of ``columns``; probabilities have six digits, gaps are None."""
-    pairs: list[Value] = [None, None] * top_k
-    if prediction.ranking:
-        ranking = prediction.ranking[:top_k]
-        pairs = [value for label, probability in ranking for value in (label, round(probability, 6))]
-    return [prediction.path, *pairs[:2], prediction.error or None, *pairs[2:]]
+    top_k: int
+    """Labels per row."""
+    has_unknown: bool = False
+    """Whether images can be unknown."""
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        more = [f"{name}_{rank}" for rank in range(2, self.top_k + 1) for name in ("label", "probability")]
+        return ["path", "label", "probability", "error", *(["label_1"] if self.has_unknown else []), *more]
 
-def prediction_of(cells: Sequence[Value]) -> Prediction:
-    """Return the prediction of a row with these ``cells``; its ranking has only the labels of the row."""
-    path, label, probability, error, *more = cells
-    if error:
-        return Prediction(str(path), (), str(error))
-    pairs = [(label, probability), *zip(more[::2], more[1::2], strict=True)]
-    return Prediction(str(path), tuple((str(name), float(value or 0)) for name, value in pairs))
+    def values(self, prediction: Prediction) -> list[Value]:
+        """Return the values of ``prediction`` by ``names``; probabilities have six digits, gaps are None."""
+        pairs: list[Value] = [None, None] * self.top_k
+        if prediction.ranking:
+            ranking = prediction.ranking[: self.top_k]
+            pairs = [value for label, probability in ranking for value in (label, round(probability, 6))]
+        top1, probability, *more = pairs
+        if self.has_unknown:
+            more.insert(0, top1)
+        return [prediction.path, prediction.unknown_label or top1, probability, prediction.error or None, *more]
+
+    def prediction(self, cells: Sequence[Value]) -> Prediction:
+        """Return the prediction of a row with these ``cells``; its ranking has only the labels of the row.
+
+        Raises:
+            ValueError: The row has another number of columns.
+        """
+        path, label, probability, error, *more = cells
+        if error:
+            return Prediction(str(path), (), str(error))
+        top1, *more = more if self.has_unknown else (label, *more)
+        pairs = [(top1, probability), *zip(more[::2], more[1::2], strict=True)]
+        ranking = tuple((str(name), float(value or 0)) for name, value in pairs)
+        return Prediction(str(path), ranking, unknown_label="" if label == top1 else str(label))
 
 
 class StoredRow(NamedTuple):
@@ -49,14 +71,10 @@ class StoredRow(NamedTuple):
 
 
 class Csv:
-    """Comma-separated values in UTF-8; file names that are not valid Unicode are kept.
+    """Comma-separated values in UTF-8; file names that are not valid Unicode are kept."""
 
-    Args:
-        top_k: Labels per row.
-    """
-
-    def __init__(self, top_k: int) -> None:
-        self._top_k = top_k
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
         self._text = io.StringIO()
         self._writer = csv.writer(self._text, lineterminator="\n")
         # Before Python 3.12, csv leaves a carriage return unquoted when the line terminator is "\n".
@@ -64,12 +82,12 @@ class Csv:
 
     def header(self) -> bytes:
         """Return the line with the column names."""
-        self._writer.writerow(columns(self._top_k))
+        self._writer.writerow(self._columns.names)
         return self._take_text()
 
     def row(self, prediction: Prediction) -> bytes:
         """Return one row: one line, or several lines if the path has line breaks."""
-        (self._quoting if "\r" in prediction.path else self._writer).writerow(values(prediction, self._top_k))
+        (self._quoting if "\r" in prediction.path else self._writer).writerow(self._columns.values(prediction))
         return self._take_text()
 
     def read(self, file: IO[bytes]) -> Iterator[StoredRow]:
@@ -77,7 +95,7 @@ class Csv:
         lines = _WholeLines(file)
         try:
             for cells in csv.reader((line.decode("utf-8", _UNDECODABLE) for line in lines), strict=True):
-                yield StoredRow(prediction_of(cells), lines.end)
+                yield StoredRow(self._columns.prediction(cells), lines.end)
         except (csv.Error, ValueError):
             return
 
@@ -89,15 +107,11 @@ class Csv:
 
 
 class JsonLines:
-    """One JSON object per line.
+    """One JSON object per line."""
 
-    Args:
-        top_k: Labels per row.
-    """
-
-    def __init__(self, top_k: int) -> None:
-        self._top_k = top_k
-        self._columns = columns(top_k)
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._names = columns.names
 
     def header(self) -> bytes:
         """Return no bytes: the format has no header."""
@@ -105,27 +119,23 @@ class JsonLines:
 
     def row(self, prediction: Prediction) -> bytes:
         """Return one line."""
-        return json.dumps(dict(zip(self._columns, values(prediction, self._top_k), strict=True))).encode() + b"\n"
+        return json.dumps(dict(zip(self._names, self._columns.values(prediction), strict=True))).encode() + b"\n"
 
     def read(self, file: IO[bytes]) -> Iterator[StoredRow]:
         """Yield the complete rows of ``file``; stop at an incomplete row."""
         lines = _WholeLines(file)
         try:
             for line in lines:
-                yield StoredRow(prediction_of(list(json.loads(line).values())), lines.end)
+                yield StoredRow(self._columns.prediction(list(json.loads(line).values())), lines.end)
         except (ValueError, TypeError, AttributeError):
             return
 
 
 class Table:
-    """Lines for people to read: the best labels with their probabilities, then the path.
+    """Lines for people to read: the best labels with their probabilities, then the path."""
 
-    Args:
-        top_k: Labels per line.
-    """
-
-    def __init__(self, top_k: int) -> None:
-        self._top_k = top_k
+    def __init__(self, columns: Columns) -> None:
+        self._top_k = columns.top_k
 
     def header(self) -> bytes:
         """Return no bytes: the table has no header."""
@@ -133,7 +143,10 @@ class Table:
 
     def row(self, prediction: Prediction) -> bytes:
         """Return one line."""
-        best = [f"{label:<12}{probability:7.2%}" for label, probability in prediction.ranking[: self._top_k]]
+        ranking = prediction.ranking[: self._top_k]
+        if prediction.unknown_label:
+            ranking = ((f"{prediction.label} ({prediction.top1})", prediction.probability), *ranking[1:])
+        best = [f"{label:<12}{probability:7.2%}" for label, probability in ranking]
         line = "  ".join([*(best or [f"error: {prediction.error}"]), prediction.path])
         return printable(line).encode() + b"\n"
 

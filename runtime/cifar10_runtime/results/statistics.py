@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cifar10_runtime.prediction import Prediction
+from cifar10_runtime.results.calibration import Calibration
 
 BINS = 20
 """Number of bins of the histogram, each 1 / BINS wide."""
@@ -15,6 +16,7 @@ class Statistics:
     Args:
         labels: The classes of the model, in its order. If the folder of an image has the name of a class, this class is
             the true class of the image.
+        unknown_label: The label of unknown images; empty if each image gets a class.
     """
 
     read: int
@@ -24,22 +26,26 @@ class Statistics:
     bins: list[int]
     """Number of images per bin of confidence."""
     wrong_bins: list[int]
-    """Number of images per bin whose prediction is not the true class."""
+    """Number of images per bin whose most probable class is not the true class."""
     predicted: Counter[str]
-    """Number of images per predicted class."""
+    """Number of images per label: predicted class, or unknown."""
     confusion: Counter[tuple[str, str]]
-    """Number of images per pair of true class and predicted class."""
+    """Number of images per pair of true class and label."""
     in_folder: Counter[str]
     """Number of images per true class: the row sums of ``confusion``."""
     in_folders_predicted: Counter[str]
-    """Number of images with a true class per predicted class: the column sums of ``confusion``."""
+    """Number of images with a true class per label: the column sums of ``confusion``."""
+    calibration: Calibration
+    """The images with a true class by confidence. It counts unknown images with their most probable class."""
 
-    def __init__(self, labels: Sequence[str]) -> None:
+    def __init__(self, labels: Sequence[str], unknown_label: str = "") -> None:
         self.labels = tuple(dict.fromkeys(labels))
+        self.unknown_label = unknown_label
         self.read = self.failed = 0
         self.bins, self.wrong_bins = [0] * BINS, [0] * BINS
         self.predicted, self.confusion = Counter(), Counter()
         self.in_folder, self.in_folders_predicted = Counter(), Counter()
+        self.calibration = Calibration()
         self._known = frozenset(labels)
         self._confidence = 0.0
 
@@ -48,22 +54,24 @@ class Statistics:
         if not prediction.ranking:
             self.failed += 1
             return
-        label, confidence = prediction.label, confidence_of(prediction)
+        label, truth, confidence = prediction.label, prediction.folder, confidence_of(prediction)
         column = min(int(confidence * BINS), BINS - 1)
         self.read += 1
         self._confidence += confidence
         self.bins[column] += 1
         self.predicted[label] += 1
-        self.wrong_bins[column] += self.is_mistake(prediction)
-        truth = prediction.folder
         if truth in self._known:
+            is_correct = prediction.top1 == truth
+            self.wrong_bins[column] += not is_correct
+            self.calibration.add(confidence, is_correct)
             self.confusion[truth, label] += 1
             self.in_folder[truth] += 1
             self.in_folders_predicted[label] += 1
 
     def is_mistake(self, prediction: Prediction) -> bool:
-        """Return whether the true class is known and another class was predicted."""
-        return prediction.folder in self._known and prediction.folder != prediction.label
+        """Return whether the true class is known and the image got the label of another class."""
+        is_answered = not prediction.unknown_label
+        return is_answered and prediction.folder in self._known and prediction.folder != prediction.label
 
     @property
     def correct(self) -> int:
@@ -76,8 +84,13 @@ class Statistics:
         return self.confusion.total()
 
     @property
+    def answered(self) -> int:
+        """Number of images whose true class is known and that are not unknown."""
+        return self.known - self.in_folders_predicted[self.unknown_label]
+
+    @property
     def mean_confidence(self) -> float:
-        """Mean probability of the predicted class, 0 to 1; ``read`` must not be 0."""
+        """Mean probability of the most probable class, 0 to 1; ``read`` must not be 0."""
         return self._confidence / self.read
 
     def most_frequent(self, count: int) -> list[str]:
@@ -87,5 +100,5 @@ class Statistics:
 
 
 def confidence_of(prediction: Prediction) -> float:
-    """Return the probability of the predicted class, clamped to [0, 1]; NaN becomes 0."""
+    """Return the probability of the most probable class, clamped to [0, 1]; NaN becomes 0."""
     return min(1.0, max(0.0, prediction.probability))  # max(0.0, NaN) is 0.0; max(NaN, 0.0) would be NaN

@@ -6,7 +6,7 @@ from pathlib import Path
 from cifar10_runtime.errors import UsageError
 from cifar10_runtime.results import parquet
 from cifar10_runtime.results.lock import exclusive_lock
-from cifar10_runtime.results.rows import FORMATS, JsonLines, StoredFormat
+from cifar10_runtime.results.rows import FORMATS, Columns, JsonLines, StoredFormat
 
 _PARQUET = ".parquet"
 _SUFFIXES = (*(f".{name}" for name in FORMATS), _PARQUET)
@@ -43,9 +43,9 @@ class Target:
         self.partial = self.result.with_name(f"{self.result.name}.{run_id}.partial")
         self._partials = f"{glob.escape(self.result.name)}.{'[0-9a-f]' * len(run_id)}.partial"
 
-    def row_format(self, top_k: int) -> StoredFormat:
-        """Return the format of the partial file, with ``top_k`` labels per row."""
-        return JsonLines(top_k) if self.is_parquet else FORMATS[self.name.suffix.lower()[1:]](top_k)
+    def row_format(self, columns: Columns) -> StoredFormat:
+        """Return the format of the partial file."""
+        return JsonLines(columns) if self.is_parquet else FORMATS[self.name.suffix.lower()[1:]](columns)
 
     def other_partials(self) -> list[Path]:
         """Return the partial files that runs with other settings left for this result."""

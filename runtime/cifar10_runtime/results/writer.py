@@ -79,7 +79,7 @@ class PartialResult:
         self._target = target
         self._settings = settings
         self._resumes, self._overwrites = resume, overwrite
-        self._row_format = target.row_format(settings.top_k)
+        self._row_format = target.row_format(settings.columns)
 
     def __enter__(self) -> "PartialResult":
         """Lock and open the partial file.
@@ -154,7 +154,7 @@ class PartialResult:
         """Convert complete rows only: a Parquet file that was cut off cannot be read at all."""
         temporary = self._target.partial.with_suffix(".tmp")
         try:
-            parquet.from_json_lines(self._target.partial, temporary, self._settings.top_k)
+            parquet.from_json_lines(self._target.partial, temporary, self._settings.columns)
             sync(temporary)
             replace(temporary, self._target.result)
         finally:
