@@ -22,6 +22,8 @@ class ClassifierOptions:
     """Largest width times height to decode: 67 megapixels, which take up to 1 GiB of memory."""
     top_k: int = 1
     """Labels per row."""
+    features: bool = False
+    """Whether rows also have the features of the images."""
     min_probability: float | None = None
     """An image whose highest probability is lower gets ``unknown_label``; None gives each image a class."""
     unknown_label: str = "unknown"

@@ -242,6 +242,8 @@ def test_runs_without_a_threshold_continue_what_earlier_versions_began() -> None
     rules = [(0.5, "unknown"), (0.6, "unknown"), (0.5, "other")]
     assert len({settings_.run_id, *(replace(settings_, unknown_rule=rule).run_id for rule in rules)}) == 4
     assert len({job.digest, *(replace(job, unknown_rule=rule).digest for rule in rules)}) == 4
+    assert replace(settings_, features=True).run_id != settings_.run_id
+    assert replace(job, features=True).digest != job.digest
 
 
 @pytest.mark.parametrize("probability", [0.0, -0.1, 1.5, float("nan")])

@@ -39,6 +39,9 @@ def _check_output(options: InferOptions) -> None:
         raise UsageError("--resume needs --output with the name of the file whose run was interrupted")
     if options.format and to_file:
         raise UsageError("--format is for stdout; the suffix of --output sets the format of a file")
+    rows_are_json = options.format == "jsonl" or str(options.output).lower().endswith((".parquet", ".jsonl"))
+    if options.features and not rows_are_json:
+        raise UsageError("--features needs --output NAME.parquet or NAME.jsonl, or --format jsonl")
     if not to_file and sys.stdout is None:
         raise UsageError("stdout is closed: name a file with --output")
 

@@ -142,6 +142,15 @@ def add_image_options(result: argparse.ArgumentParser) -> argparse._ArgumentGrou
     return group
 
 
+def add_features_option(result: argparse._ActionsContainer) -> None:
+    """Add --features to ``result``."""
+    result.add_argument(
+        "--features",
+        action="store_true",
+        help="add the column features to Parquet files and JSON lines: 192 numbers per image, to find similar images",
+    )
+
+
 def add_unknown_options(result: argparse._ActionsContainer) -> None:
     """Add --min-probability and --unknown-label to ``result``."""
     result.add_argument(
@@ -198,6 +207,7 @@ def _add_result_options(result: argparse.ArgumentParser) -> None:
         help="format on stdout (default with --output -: csv)",
     )
     add("--top-k", type=int, default=InferOptions.top_k, metavar="K", help="labels per row (default: %(default)s)")
+    add_features_option(group)
     add_unknown_options(group)
     add("--resume", action="store_true", help="continue an interrupted run of the same command, if there was one")
     add("--overwrite", action="store_true", help="replace the files of --output and --report")
@@ -225,6 +235,8 @@ def _add_sorting_options(result: argparse.ArgumentParser) -> None:
         default=InferOptions.sort_by,
         help="copy the files, or make hard links where the file system allows them (default: %(default)s)",
     )
+
+
 def _probability(text: str) -> float:
     with suppress(ValueError):
         if 0 < float(text) <= 1:

@@ -130,7 +130,7 @@ def _open_classifier(options: InferOptions) -> Classifier:
 def _open_writer(options: InferOptions, classifier: Classifier) -> Writer:
     if options.output in (None, "-"):
         for_people = options.output is None and options.format is None
-        columns = Columns(options.top_k, has_unknown=options.unknown_rule is not None)
+        columns = Columns(options.top_k, options.unknown_rule is not None, options.features)
         row_format = Table(columns) if for_people else FORMATS[options.format or "csv"](columns)
         return StreamWriter(_unbuffered_stdout(), row_format, "stdout")
     settings = RowSettings(
@@ -143,6 +143,7 @@ def _open_writer(options: InferOptions, classifier: Classifier) -> Writer:
         max_pixels=options.max_pixels,
         top_k=options.top_k,
         unknown_rule=options.unknown_rule,
+        features=options.features,
     )
     writer = result_writer(Path(str(options.output)), settings, options.resume, options.overwrite)
     if writer.is_complete:

@@ -93,6 +93,7 @@ def _describe(options: RayOptions, found: list[Partition]) -> Job:
             partitions=len(found),
             partitions_sha256=hashlib.sha256(json.dumps([asdict(part) for part in found]).encode()).hexdigest(),
             unknown_rule=options.unknown_rule,
+            features=options.features,
         )
 
 

@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
         help="Ray cluster: HOST:PORT, or auto for the cluster that this machine belongs to "
         "(default: $RAY_ADDRESS, else a new cluster on this machine)",
     )
+    cli.add_features_option(result)
     cli.add_unknown_options(result)
     cli.add_model_options(result)
     cli.add_image_options(result)

@@ -52,13 +52,15 @@ class Job:
     """SHA-256 of the JSON of all partitions."""
     unknown_rule: tuple[float, str] | None = None
     """As in ``ClassifierOptions``."""
+    features: bool = False
 
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits; equal jobs have equal digests."""
         values = asdict(self)
-        if self.unknown_rule is None:
-            del values["unknown_rule"]  # as in earlier versions, whose folders can be resumed
+        for name in ("unknown_rule", "features"):
+            if not values[name]:
+                del values[name]  # as in earlier versions, whose folders can be resumed
         return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:_DIGEST_DIGITS]
 
 

@@ -56,6 +56,7 @@ class PartitionWorker:
             threads=self._threads,
             min_probability=options.min_probability,
             unknown_label=options.unknown_label,
+            features=options.features,
         )
 
     @cached_property
@@ -69,7 +70,8 @@ class PartitionWorker:
             predictions = self._classifier.classify_contents(
                 contents(partition, self._options.column), top_k=self._options.top_k
             )
-        columns = Columns(self._options.top_k, has_unknown=self._options.unknown_rule is not None)
+        options = self._options
+        columns = Columns(options.top_k, options.unknown_rule is not None, options.features)
         names, tally, rows = columns.names, Tally(self._classifier.labels), []
         for prediction in predictions:
             tally.add(prediction)

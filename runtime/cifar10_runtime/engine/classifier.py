@@ -48,6 +48,7 @@ class Classifier:
         min_probability: The label of an image whose highest probability is lower is ``unknown_label``; above 0, at
             most 1. None gives each image a class.
         unknown_label: The label of images that get no class; not the name of a class.
+        features: Give each prediction the features of its image; not on CUDA.
 
     Raises:
         UsageError: The device or color is unknown, the device has no faster arithmetic, a number is out of range, or
@@ -84,6 +85,7 @@ class Classifier:
         threads: int | None = None,
         min_probability: float | None = ClassifierOptions.min_probability,
         unknown_label: str = ClassifierOptions.unknown_label,
+        features: bool = ClassifierOptions.features,
     ) -> None:
         check_options(background, max_pixels)
         if min_probability is not None and not 0 < min_probability <= 1:
@@ -92,7 +94,7 @@ class Classifier:
             raise UsageError(f"threads must be 1 or more, not {threads}")
         self._background, self._max_pixels = background, max_pixels
         self.threads = threads or usable_processors()
-        opened = open_model(model, device, fast_math, labels, self.threads)
+        opened = open_model(model, device, fast_math, labels, self.threads, features)
         self._session, self._contract, self.device = opened.session, opened.contract, opened.device
         self.labels, self.input_size = self._contract.labels, self._contract.input_size
         self.metadata = self._session.signature.metadata
@@ -210,11 +212,10 @@ class Classifier:
                 paths.append(path)
             except ImageError as error:
                 failed[index] = Prediction.failed(path, error)
-        probabilities = self._submit(np.stack(decoded)) if decoded else None
+        outputs = self._submit(np.stack(decoded)) if decoded else None
 
         def predictions() -> list[Prediction]:
-            rankings = self._rankings(probabilities(), top_k) if probabilities else ()
-            classified = map(self._answer if self._min_probability else Prediction, paths, rankings)
+            classified = self._answers(paths, *outputs(), top_k) if outputs else iter(())
             return [failed[index] if index in failed else next(classified) for index in range(len(batch))]
 
         if not self._session.parallel_calls:
@@ -222,27 +223,32 @@ class Classifier:
         ranked = predictions()  # the session has already computed: this thread also ranks
         return lambda: ranked
 
-    def _answer(self, path: str, ranking: _Ranking) -> Prediction:
+    def _answers(
+        self, paths: Iterable[str], probabilities: NDArray[np.float32], features: NDArray[np.float32], top_k: int
+    ) -> Iterator[Prediction]:
+        rankings = self._rankings(probabilities, top_k)
+        if self._contract.features:
+            return map(self._answer, paths, rankings, features)
+        return map(self._answer if self._min_probability else Prediction, paths, rankings)
+
+    def _answer(self, path: str, ranking: _Ranking, features: NDArray[np.float32] | None = None) -> Prediction:
         """Return the prediction of an image; its label is the unknown label if no class is probable enough."""
         is_unknown = ranking[0][1] < self._min_probability
-        return Prediction(path, ranking, unknown_label=self._unknown_label if is_unknown else "")
+        unknown_label = self._unknown_label if is_unknown else ""
+        return Prediction(path, ranking, unknown_label=unknown_label, features=features)
 
     def _no_probabilities(self) -> NDArray[np.float32]:
         """Return the answer to an empty batch, which OpenVINO refuses."""
         return np.empty((0, len(self.labels)), np.float32)
 
     def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self._submit(batch)()
-
-    def _submit(self, batch: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
-        probabilities_of = self._session.submit(batch)
-
-        def probabilities() -> NDArray[np.float32]:
-            values = probabilities_of()
-            self._contract.check_probabilities(values, len(batch))
-            return values
-
+        probabilities, _ = self._submit(batch)()
         return probabilities
+
+    def _submit(self, batch: NDArray[np.uint8]) -> Callable[[], tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Submit ``batch`` to the session; return a function that waits for the probabilities and the features."""
+        outputs = self._session.submit(batch)
+        return lambda: self._contract.split(outputs(), len(batch))
 
     def _rankings(self, probabilities: NDArray[np.float32], top_k: int) -> Iterator[_Ranking]:
         """Yield the ``top_k`` labels of each row with their probabilities, most probable first."""

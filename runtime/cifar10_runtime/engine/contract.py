@@ -25,6 +25,8 @@ class Contract:
     """SIZE: height and width in pixels of the images that the model takes."""
     labels: tuple[str, ...]
     """The classes, in the order of the columns of ``probabilities``."""
+    features: int = 0
+    """The number of columns of the output ``features``, which the session also returns; 0 if it does not."""
 
     def check_batch(self, batch: NDArray[np.uint8]) -> None:
         """Check that the model takes ``batch``.
@@ -35,6 +37,17 @@ class Contract:
         if batch.dtype != np.uint8 or batch.shape[1:] != (self.input_size, self.input_size, 3):
             wanted = f"uint8 [N, {self.input_size}, {self.input_size}, 3]"
             raise UsageError(f"a batch must be {wanted}, not {batch.dtype} {list(batch.shape)}")
+
+    def split(self, outputs: NDArray[np.float32], images: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the probabilities [N, classes] and the features [N, ``features``] in the outputs of a session.
+
+        Raises:
+            ModelError: As ``check_probabilities``.
+        """
+        classes = outputs.shape[-1] - self.features
+        probabilities, features = outputs[..., :classes], outputs[..., classes:]
+        self.check_probabilities(probabilities, images)
+        return probabilities, features
 
     def check_probabilities(self, probabilities: NDArray[np.float32], images: int) -> None:
         """Check that the model's output has a row per image and a finite number per label.
@@ -83,26 +96,37 @@ def signature_of(session: "onnxruntime.InferenceSession") -> Signature:
     )
 
 
-def read_contract(signature: Signature, model: Path, labels: Sequence[str] | None) -> Contract:
+def read_contract(
+    signature: Signature, model: Path, labels: Sequence[str] | None, with_features: bool = False
+) -> Contract:
     """Return the contract of an open model.
 
     Args:
         signature: The signature of the model.
         model: The model file, for messages.
         labels: Names of the classes to use instead of those in the metadata, or None.
+        with_features: Whether the session also returns the output ``features``.
 
     Raises:
         ModelError: The model has other inputs or outputs, or no usable labels in its metadata.
         UsageError: ``labels`` are not names, or their number is not the number of classes.
     """
     size, classes = _size_and_classes(signature, model)
+    features = _feature_columns(signature, model) if with_features else 0
     if labels is None:
-        return Contract(model, size, _labels_in(signature.metadata, classes, model))
+        return Contract(model, size, _labels_in(signature.metadata, classes, model), features)
     if isinstance(labels, str) or not are_labels(labels):
         raise UsageError(f"labels must be a list of printable names, not {labels!r}")
     if classes not in (None, len(labels)):
         raise UsageError(f"labels (--labels): there are {len(labels)} for the {classes} classes of {model}")
-    return Contract(model, size, tuple(labels))
+    return Contract(model, size, tuple(labels), features)
+
+
+def _feature_columns(signature: Signature, model: Path) -> int:
+    match signature.outputs.get("features"):
+        case ("tensor(float)", [_, int(columns)]):
+            return columns
+    raise ModelError(f"{model} has no output features float32 [N, columns]: export it with python -m cifar10_export")
 
 
 def _size_and_classes(signature: Signature, model: Path) -> tuple[int, int | None]:

@@ -30,6 +30,7 @@ def open_classifier(options: ClassifierOptions) -> Classifier:
         options.max_pixels,
         min_probability=options.min_probability,
         unknown_label=options.unknown_label,
+        features=options.features,
     )
     if not 1 <= options.top_k <= len(classifier.labels):
         raise UsageError(f"--top-k must be between 1 and {len(classifier.labels)}, not {options.top_k}")

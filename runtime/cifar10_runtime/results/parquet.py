@@ -91,5 +91,5 @@ def from_json_lines(source: Path, target: Path, columns: Columns) -> None:
 def _schema(columns: Columns) -> "pyarrow.Schema":
     import pyarrow
 
-    number, text = pyarrow.float64(), pyarrow.string()
-    return pyarrow.schema([(name, number if name.startswith("probability") else text) for name in columns.names])
+    types = {"probability": pyarrow.float64(), "features": pyarrow.list_(pyarrow.float32())}
+    return pyarrow.schema([(name, types.get(name.partition("_")[0], pyarrow.string())) for name in columns.names])

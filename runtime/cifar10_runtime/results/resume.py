@@ -35,18 +35,18 @@ class RowSettings:
     """Labels per row."""
     unknown_rule: tuple[float, str] | None = None
     """As in ``ClassifierOptions``."""
+    features: bool = False
 
     @property
     def columns(self) -> Columns:
         """The columns of the rows."""
-        return Columns(self.top_k, has_unknown=self.unknown_rule is not None)
+        return Columns(self.top_k, self.unknown_rule is not None, self.features)
 
     @property
     def run_id(self) -> str:
         """Eight hexadecimal digits. Runs with the same id write the same rows for the same images."""
-        values = astuple(self)
-        if self.unknown_rule is None:
-            values = values[:-1]  # as in earlier versions, whose partial files can be resumed
+        *values, unknown_rule, features = astuple(self)
+        values += filter(None, (unknown_rule, features))  # earlier versions lack them; their files can be resumed
         return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:_ID_DIGITS]
 
     def agrees_with(self, prediction: Prediction) -> bool:

@@ -6,12 +6,12 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from cifar10_runtime.prediction import Prediction
 from cifar10_runtime.text import printable
 
-Value = str | float | None
+Value = str | float | list[float] | None
 
 _UNDECODABLE = sys.getfilesystemencodeerrors()
 """How Python represents file names that are not valid Unicode; Windows and POSIX differ."""
@@ -29,12 +29,16 @@ class Columns:
     """Labels per row."""
     has_unknown: bool = False
     """Whether images can be unknown."""
+    has_features: bool = False
+    """Whether the last column is ``features``."""
 
     @property
     def names(self) -> list[str]:
         """The names of the columns."""
         more = [f"{name}_{rank}" for rank in range(2, self.top_k + 1) for name in ("label", "probability")]
-        return ["path", "label", "probability", "error", *(["label_1"] if self.has_unknown else []), *more]
+        if self.has_unknown:
+            more.insert(0, "label_1")
+        return ["path", "label", "probability", "error", *more, *(["features"] if self.has_features else [])]
 
     def values(self, prediction: Prediction) -> list[Value]:
         """Return the values of ``prediction`` by ``names``; probabilities have six digits, gaps are None."""
@@ -45,15 +49,17 @@ class Columns:
         top1, probability, *more = pairs
         if self.has_unknown:
             more.insert(0, top1)
+        if self.has_features:
+            more.append(None if prediction.features is None else prediction.features.tolist())
         return [prediction.path, prediction.unknown_label or top1, probability, prediction.error or None, *more]
 
-    def prediction(self, cells: Sequence[Value]) -> Prediction:
-        """Return the prediction of a row with these ``cells``; its ranking has only the labels of the row.
+    def prediction(self, cells: Sequence[Any]) -> Prediction:
+        """Return the prediction of a row with these ``cells``: only the labels of the row, and no features.
 
         Raises:
             ValueError: The row has another number of columns.
         """
-        path, label, probability, error, *more = cells
+        path, label, probability, error, *more = cells[:-1] if self.has_features else cells
         if error:
             return Prediction(str(path), (), str(error))
         top1, *more = more if self.has_unknown else (label, *more)
