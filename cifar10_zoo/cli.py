@@ -1,6 +1,7 @@
 """Shared by all training and export commands: options from a dataclass, exit status, errors as one line."""
 
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,6 +95,21 @@ def tyro_words(words: Sequence[str], options_type: type[Any]) -> list[str]:
         else:
             joined.append(word)
     return [*(_tyro_word(word, is_boolean) for word in joined), *words[end:]]
+
+
+def require_writable_file(option: str, path: Path) -> None:
+    """Check before the work that a command can write a file.
+
+    Raises:
+        OptionError: ``path``, the value of ``option``, cannot be written; the message says why.
+    """
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise OptionError(f"{option} {path}: the folder {path.parent} does not exist: create it")
+    if path.exists() and not path.is_file():
+        raise OptionError(f"{option} {path} exists and is not a regular file: name another file")
+    if not os.access(folder, os.W_OK):
+        raise OptionError(f"{option} {path}: the folder {path.parent} cannot be written to: name another file")
 
 
 def _flags(options_type: type[Any]) -> Iterator[tuple[str, bool]]:

@@ -16,7 +16,8 @@ from typing import Literal
 import torch
 from cifar10_runtime.atomic import write_file
 
-from cifar10_zoo.cli import DataOptions, run
+from cifar10_zoo.cli import DataOptions, require_writable_file, run
+from cifar10_zoo.data import folders
 from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.data.load import load
 from cifar10_zoo.data.transforms import evaluation_images
@@ -24,12 +25,13 @@ from cifar10_zoo.errors import OptionError
 from cifar10_zoo.network.model import scaled_count
 from cifar10_zoo.tracking import class_metrics, history, plots
 from cifar10_zoo.tracking.history import Evaluation
+from cifar10_zoo.tracking.report import report_page
 from cifar10_zoo.tracking.tensorboard import Summaries
 from cifar10_zoo.tracking.validation import read_best
-from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training import checkpoint, inference
 from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.device import DeviceChoice, choose_device
-from cifar10_zoo.training.inference import BATCH_SIZE, Views, predicted_classes
+from cifar10_zoo.training.inference import BATCH_SIZE, Views
 
 _YEAR = 365 * 24 * 3600  # seconds
 
@@ -59,6 +61,9 @@ class Options(DataOptions):
     json: Path | None = None
     """File to write: accuracy, confusion matrix, and precision, recall and F1 score per class. A terminal shows them,
     too."""
+    report: Path | None = None
+    """File to write: the .html page that cifar10-infer --report writes, for this evaluation: accuracy, confusion
+    matrix, worst mistakes with pictures."""
     run_once: bool = False
     """Evaluate once and exit."""
     device: DeviceChoice = "auto"
@@ -72,8 +77,9 @@ class Options(DataOptions):
             raise OptionError(f"--eval-interval-secs must be above 0 and at most a year, not {self.eval_interval_secs}")
         if self.num_examples is not None and self.num_examples < 1:
             raise OptionError(f"--num-examples must be 1 or more, not {self.num_examples}")
-        if self.json and (self.json.is_dir() or not self.json.parent.is_dir()):
-            raise OptionError(f"--json {self.json}: name a file in a directory that exists")
+        for option, path in (("--json", self.json), ("--report", self.report)):
+            if path:
+                require_writable_file(option, path)
         if self.batch_size < 1:
             raise OptionError(f"--batch-size must be 1 or more, not {self.batch_size}")
 
@@ -115,13 +121,16 @@ def evaluate(options: Options) -> None:
 def evaluate_checkpoint(saved: Checkpoint, data: Dataset, device: torch.device, options: Options) -> None:
     """Print the top-1 accuracy of one checkpoint; record the accuracy of all images and their center crops."""
     saved.require_classes_of(data)
+    if options.report:
+        folders.require_directory_names(data.classes)
     some = replace(data, images=data.images[: options.num_examples], labels=data.labels[: options.num_examples])
     is_recorded = options.views == 1 and len(some.images) == len(data.images)
     if is_recorded:
         require_writable(options)
     print(f"{saved.path}: step {saved.step}, {len(some.images)} {data.name} images", file=sys.stderr)
     model = saved.ema_model().to(device)
-    predictions = predicted_classes(model, some.images, options.views, options.batch_size)
+    logits = inference.logits(model, some.images, options.views, options.batch_size)
+    predictions = logits.argmax(dim=1)
     accuracy = float((predictions == some.labels).double().mean())
     print(f"{datetime.now()}: precision @ 1 = {accuracy:.3f}", flush=True)
     confusion = class_metrics.confusion_matrix(some.labels, predictions, len(data.classes))
@@ -130,6 +139,10 @@ def evaluate_checkpoint(saved: Checkpoint, data: Dataset, device: torch.device, 
     if options.json:
         facts = {"step": saved.step, "dataset": data.name, "eval_data": options.eval_data, "views": options.views}
         write_file(options.json, class_metrics.as_json(confusion, data.classes, **facts).encode())
+    if options.report:
+        probabilities = (logits / saved.temperatures.get(options.views, 1.0)).softmax(dim=1)
+        page = report_page(some, probabilities, str(options.data_dir), summary(saved, some, options))
+        write_file(options.report, page.encode())
     if not is_recorded:
         return
     history.record(options.history_dir, Evaluation(saved.step, options.eval_data, len(data.images), accuracy))
@@ -139,6 +152,16 @@ def evaluate_checkpoint(saved: Checkpoint, data: Dataset, device: torch.device, 
         images = evaluation_images(shown.to(device))
         summaries.batch(saved.step, images, model.activations(images))
         summaries.precision(saved.step, accuracy)
+
+
+def summary(saved: Checkpoint, data: Dataset, options: Options) -> dict[str, str]:
+    """Return the facts about an evaluation that its report page shows."""
+    return {
+        "Checkpoint": f"{saved.path} (step {saved.step})",
+        "Images": f"{data.name}, {'test' if options.eval_data == 'test' else 'training'} images",
+        "Crops per image": str(options.views),
+        "Date": f"{datetime.now():%Y-%m-%d %H:%M}",
+    }
 
 
 def require_writable(options: Options) -> None:

@@ -32,6 +32,10 @@ class Dataset:
     test_fraction: float | None = None
     """``ReadOptions.test_fraction`` if that chose the test images; None if the data set has its own test images."""
 
+    def file_name(self, number: int) -> str:
+        """Return the name CLASS/NUMBER.png of an image, as ``cifar10_zoo.image_folders`` writes it."""
+        return f"{self.classes[int(self.labels[number])]}/{number:05d}.png"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:

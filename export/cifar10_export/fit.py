@@ -24,6 +24,7 @@ from cifar10_export.verify import VerificationError
 from cifar10_zoo import image_folders
 from cifar10_zoo.cli import run
 from cifar10_zoo.config import Hyperparameters, flag
+from cifar10_zoo.data import folders
 from cifar10_zoo.data.dataset import Dataset, ReadOptions
 from cifar10_zoo.data.load import is_present, load
 from cifar10_zoo.data.validation import split_off
@@ -106,7 +107,7 @@ def _fit(options: Options) -> None:
         raise OptionError(f"{options.folder} has no images: name a directory with a folder of images per class")
     data = load(options.folder, "train", options=options)
     test = load(options.folder, "test", options=options, quiet=True)
-    image_folders.require_directory_names(test.classes)
+    folders.require_directory_names(test.classes)
     training, validation = split_off(data, options.validation_fraction)
     claim(options.directory, options.folder)
     train(train_options(options, training, validation), data)
