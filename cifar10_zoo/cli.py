@@ -14,6 +14,7 @@ import tyro
 from cifar10_zoo.data import cifar10
 from cifar10_zoo.data.dataset import ReadOptions
 from cifar10_zoo.errors import OptionError, Stopped, ZooError, one_line
+from cifar10_zoo.interrupt import raise_on_interrupt
 
 Options = TypeVar("Options")
 
@@ -156,6 +157,7 @@ def _option(flag_name: str) -> str:
 
 def _exit_status(command: Callable[[], object]) -> int:
     try:
+        raise_on_interrupt()
         command()
     except (ZooError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
