@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
@@ -69,6 +70,7 @@ def parse(
         SystemExit: An option is unknown or has a value of another type; the error is printed.
     """
     words = tyro_words(words, options_type)
+    _require_values(words)
     default: Any = default_for(words) if default_for else tyro.MISSING_NONPROP
     options: Options = tyro.cli(options_type, prog=_program(), args=words, default=default)
     return options
@@ -111,6 +113,16 @@ def require_writable_file(option: str, path: Path) -> None:
         raise OptionError(f"{option} {path} exists and is not a regular file: name another file")
     if not os.access(folder, os.W_OK):
         raise OptionError(f"{option} {path}: the folder {path.parent} cannot be written to: name another file")
+
+
+def _require_values(words: Sequence[str]) -> None:
+    """Raise OptionError if a value is empty, as of a shell variable that is not set: as a path, it would be ``.``."""
+    for before, word in pairwise(["", *words]):
+        if not word:
+            option = before if _FLAG.fullmatch(before) else "an argument"
+            raise OptionError(f"{option} is empty: give it a value, or leave it out")
+        if word.endswith("=") and (flag := _FLAG.fullmatch(word)) and not flag["value"]:
+            raise OptionError(f"{word[:-1]} is empty: give it a value, or leave it out")
 
 
 def _flags(options_type: type[Any]) -> Iterator[tuple[str, bool]]:
