@@ -101,13 +101,15 @@ def evaluate(options: Options) -> None:
         ZooError: The data set or the checkpoint cannot be used.
     """
     device = choose_device(options.device)
-    data = load(options.data_dir, "test" if options.eval_data == "test" else "train", options.data_url, options)
     if options.run_once or options.best:
         saved = read_best(options.checkpoint_dir) if options.best else checkpoint.read_newest(options.checkpoint_dir)
-        evaluate_checkpoint(saved, data, device, options)
+        evaluate_checkpoint(saved, read_images(options.with_default_size(saved.image_size)), device, options)
         return
     if checkpoint.latest(options.checkpoint_dir) is None:
         print(f"waiting for a checkpoint in {options.checkpoint_dir}", file=sys.stderr)
+    else:
+        options = options.with_default_size(checkpoint.read_newest(options.checkpoint_dir).image_size)
+    data = read_images(options)
     evaluated = None
     while True:
         if checkpoint.latest(options.checkpoint_dir) is not None:
@@ -116,6 +118,11 @@ def evaluate(options: Options) -> None:
                 evaluate_checkpoint(saved, data, device, options)
                 evaluated = saved.path
         time.sleep(options.eval_interval_secs)
+
+
+def read_images(options: Options) -> Dataset:
+    """Return the images that ``options`` name."""
+    return load(options.data_dir, "test" if options.eval_data == "test" else "train", options.data_url, options)
 
 
 def evaluate_checkpoint(saved: Checkpoint, data: Dataset, device: torch.device, options: Options) -> None:

@@ -72,7 +72,7 @@ class Options(LoggerOptions, DataOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_image_size(self.image_size)
+        require_image_size(self.pixels)
         if not self.max_steps > 0:
             raise OptionError(f"--max-steps must be above 0, not {self.max_steps}")
         if self.patience < 0:

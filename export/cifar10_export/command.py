@@ -52,7 +52,9 @@ def export(options: Options) -> None:
     """
     require_writable_file("--output", options.output)
     checkpoint = read_best(options.checkpoint_dir) if options.best else read_newest(options.checkpoint_dir)
-    images = load_images(options.data_dir, options.precision == "int8", options)
+    images = load_images(
+        options.data_dir, options.precision == "int8", options.with_default_size(checkpoint.image_size)
+    )
     exported = export_checkpoint(checkpoint, options.variant, images)
     atomic.write_file(options.output, exported.content)
     print(_summary(options, checkpoint, exported), file=sys.stderr)

@@ -78,7 +78,7 @@ class Options(ReadOptions):
     """Device to train on; auto uses a CUDA GPU if one is available."""
 
     def __post_init__(self) -> None:
-        require_image_size(self.image_size)
+        require_image_size(self.pixels)
         if self.epochs is not None and not 0 < self.epochs <= _MOST_EPOCHS:
             raise OptionError(f"--epochs must be above 0 and at most {_MOST_EPOCHS:,}, not {self.epochs}")
 
