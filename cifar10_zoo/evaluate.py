@@ -15,6 +15,7 @@ from typing import Literal
 
 import torch
 from cifar10_runtime.atomic import write_file
+from torch import Tensor
 
 from cifar10_zoo.cli import DataOptions, require_writable_file, run
 from cifar10_zoo.data import folders
@@ -22,7 +23,7 @@ from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.data.load import load
 from cifar10_zoo.data.transforms import evaluation_images
 from cifar10_zoo.errors import OptionError
-from cifar10_zoo.network.model import scaled_count
+from cifar10_zoo.network.model import Cifar10Net, scaled_count
 from cifar10_zoo.tracking import class_metrics, history, plots
 from cifar10_zoo.tracking.history import Evaluation
 from cifar10_zoo.tracking.report import report_page
@@ -137,10 +138,23 @@ def evaluate_checkpoint(saved: Checkpoint, data: Dataset, device: torch.device, 
     print(f"{saved.path}: step {saved.step}, {len(some.images)} {data.name} images", file=sys.stderr)
     model = saved.ema_model().to(device)
     logits = inference.logits(model, some.images, options.views, options.batch_size)
-    predictions = logits.argmax(dim=1)
-    accuracy = float((predictions == some.labels).double().mean())
+    accuracy = float((logits.argmax(dim=1) == some.labels).double().mean())
     print(f"{datetime.now()}: precision @ 1 = {accuracy:.3f}", flush=True)
-    confusion = class_metrics.confusion_matrix(some.labels, predictions, len(data.classes))
+    show_classes(saved, some, logits, options)
+    if is_recorded:
+        record(saved, data, model, accuracy, options)
+
+
+def show_classes(saved: Checkpoint, data: Dataset, logits: Tensor, options: Options) -> None:
+    """Print the measures of each class on a terminal, and write the files of --json and --report.
+
+    Args:
+        saved: The checkpoint.
+        data: The evaluated images.
+        logits: [N, classes] float32, on the CPU.
+        options: The options of the command.
+    """
+    confusion = class_metrics.confusion_matrix(data.labels, logits.argmax(dim=1), len(data.classes))
     if sys.stdout.isatty():
         print(class_metrics.as_text(confusion, data.classes))
     if options.json:
@@ -148,15 +162,17 @@ def evaluate_checkpoint(saved: Checkpoint, data: Dataset, device: torch.device, 
         write_file(options.json, class_metrics.as_json(confusion, data.classes, **facts).encode())
     if options.report:
         probabilities = (logits / saved.temperatures.get(options.views, 1.0)).softmax(dim=1)
-        page = report_page(some, probabilities, str(options.data_dir), summary(saved, some, options))
+        page = report_page(data, probabilities, str(options.data_dir), summary(saved, data, options))
         write_file(options.report, page.encode())
-    if not is_recorded:
-        return
+
+
+def record(saved: Checkpoint, data: Dataset, model: Cifar10Net, accuracy: float, options: Options) -> None:
+    """Record the accuracy of ``model``, the network of ``saved``, in the history files and in TensorBoard."""
     history.record(options.history_dir, Evaluation(saved.step, options.eval_data, len(data.images), accuracy))
     plots.draw(options.checkpoint_dir, options.history_dir)
     with Summaries(options.summary_dir) as summaries, torch.no_grad():
         shown = data.images[: scaled_count(BATCH_SIZE, data.images.shape[-1])]
-        images = evaluation_images(shown.to(device))
+        images = evaluation_images(shown.to(model.softmax_linear.weight.device))
         summaries.batch(saved.step, images, model.activations(images))
         summaries.precision(saved.step, accuracy)
 

@@ -99,7 +99,9 @@ def pictures(pictures_of: Callable[[int, int], Path], classes: int, size: int) -
 @pytest.fixture
 def keep_signal_handlers() -> Iterator[None]:
     """Restore the signal handlers of the tests: the commands install their own ones."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    numbers = [signal.Signals[name] for name in names if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -139,9 +141,10 @@ def test_an_exported_model_gives_pytorchs_outputs(
         pixels = data.images[:count].permute(0, 2, 3, 1).contiguous()
         with torch.inference_mode():
             expected = reference(pixels)
+        assert expected[0].shape == (count, classes)
         for actual, wanted in zip(run(None, {"images": pixels.numpy()}), expected, strict=True):
             tolerance = RELATIVE_TOLERANCE[VARIANTS[variant].precision] * max(1, float(wanted.abs().max()))
-            assert actual.shape == (count, classes)
+            assert actual.shape == wanted.shape
             np.testing.assert_allclose(actual, wanted, rtol=0, atol=tolerance)
 
 
