@@ -66,9 +66,14 @@ def logits(model: Cifar10Net, images: Tensor, views: Views = 1, batch_size: int 
     return predict(model, images, batch_size).cpu()
 
 
+def predicted_classes(model: Cifar10Net, images: Tensor) -> Tensor:
+    """Return the top-1 prediction of each of ``images`` [N, 3, S, S] uint8, as [N] int64 on the CPU."""
+    return logits(model, images).argmax(dim=1)
+
+
 def top1_accuracy(model: Cifar10Net, data: Dataset) -> float:
     """Return the fraction of the images in ``data`` whose top-1 prediction is their label."""
-    return float((logits(model, data.images).argmax(dim=1) == data.labels).double().mean())
+    return float((predicted_classes(model, data.images) == data.labels).double().mean())
 
 
 def _batches(images: Tensor, batch_size: int) -> tuple[Tensor, ...]:
