@@ -49,7 +49,7 @@ def calibrate(options: Options) -> None:
             f"{saved.path} was trained on all training images: calibrate a run with --validation-fraction, "
             "and name the directory of this one in --store-in"
         )
-    data = load(options.data_dir, "train", options.data_url, options)
+    data = load(options.data_dir, "train", options.data_url, options.with_default_size(saved.image_size))
     for each in (saved, target):
         each.require_classes_of(data)
     _, validation = split_off(data, fraction)

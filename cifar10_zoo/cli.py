@@ -1,10 +1,12 @@
 """Shared by all training and export commands: options from a dataclass, exit status, errors as one line."""
 
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
@@ -13,6 +15,7 @@ import tyro
 from cifar10_zoo.data import cifar10
 from cifar10_zoo.data.dataset import ReadOptions
 from cifar10_zoo.errors import OptionError, Stopped, ZooError, one_line
+from cifar10_zoo.interrupt import raise_on_interrupt
 
 Options = TypeVar("Options")
 
@@ -67,6 +70,7 @@ def parse(
         SystemExit: An option is unknown or has a value of another type; the error is printed.
     """
     words = tyro_words(words, options_type)
+    _require_values(words)
     default: Any = default_for(words) if default_for else tyro.MISSING_NONPROP
     options: Options = tyro.cli(options_type, prog=_program(), args=words, default=default)
     return options
@@ -94,6 +98,31 @@ def tyro_words(words: Sequence[str], options_type: type[Any]) -> list[str]:
         else:
             joined.append(word)
     return [*(_tyro_word(word, is_boolean) for word in joined), *words[end:]]
+
+
+def require_writable_file(option: str, path: Path) -> None:
+    """Check before the work that a command can write a file.
+
+    Raises:
+        OptionError: ``path``, the value of ``option``, cannot be written; the message says why.
+    """
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise OptionError(f"{option} {path}: the folder {path.parent} does not exist: create it")
+    if path.exists() and not path.is_file():
+        raise OptionError(f"{option} {path} exists and is not a regular file: name another file")
+    if not os.access(folder, os.W_OK):
+        raise OptionError(f"{option} {path}: the folder {path.parent} cannot be written to: name another file")
+
+
+def _require_values(words: Sequence[str]) -> None:
+    """Raise OptionError if a value is empty, as of a shell variable that is not set: as a path, it would be ``.``."""
+    for before, word in pairwise(["", *words]):
+        if not word:
+            option = before if _FLAG.fullmatch(before) else "an argument"
+            raise OptionError(f"{option} is empty: give it a value, or leave it out")
+        if word.endswith("=") and (flag := _FLAG.fullmatch(word)) and not flag["value"]:
+            raise OptionError(f"{word[:-1]} is empty: give it a value, or leave it out")
 
 
 def _flags(options_type: type[Any]) -> Iterator[tuple[str, bool]]:
@@ -140,6 +169,7 @@ def _option(flag_name: str) -> str:
 
 def _exit_status(command: Callable[[], object]) -> int:
     try:
+        raise_on_interrupt()
         command()
     except (ZooError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)

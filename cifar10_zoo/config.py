@@ -46,8 +46,9 @@ class Hyperparameters:
     """Weight decay of all weights except biases, added to the gradient instead of the loss (new)."""
     label_smoothing: float = 0.0
     """Label-smoothing factor (new)."""
-    class_weights: Literal["none", "balanced"] = "none"
-    """Weights of the classes in the loss. balanced: inversely proportional to their numbers of images (new)."""
+    class_weights: str = "none"
+    """Weights of the classes in the loss: none; balanced, inversely proportional to their numbers of images; or a file,
+    CSV with the columns class and weight, or a JSON object of weights by class (new)."""
     distort_colors: float = 1.0
     """Strength of the random changes of brightness and contrast; 0 for none (distorted_inputs())."""
     alternate_flips: bool = False

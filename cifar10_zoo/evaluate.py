@@ -15,21 +15,24 @@ from typing import Literal
 
 import torch
 from cifar10_runtime.atomic import write_file
+from torch import Tensor
 
-from cifar10_zoo.cli import DataOptions, run
+from cifar10_zoo.cli import DataOptions, require_writable_file, run
+from cifar10_zoo.data import folders
 from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.data.load import load
 from cifar10_zoo.data.transforms import evaluation_images
 from cifar10_zoo.errors import OptionError
-from cifar10_zoo.network.model import scaled_count
+from cifar10_zoo.network.model import Cifar10Net, scaled_count
 from cifar10_zoo.tracking import class_metrics, history, plots
 from cifar10_zoo.tracking.history import Evaluation
+from cifar10_zoo.tracking.report import report_page
 from cifar10_zoo.tracking.tensorboard import Summaries
 from cifar10_zoo.tracking.validation import read_best
-from cifar10_zoo.training import checkpoint
+from cifar10_zoo.training import checkpoint, inference
 from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.device import DeviceChoice, choose_device
-from cifar10_zoo.training.inference import BATCH_SIZE, Views, predicted_classes
+from cifar10_zoo.training.inference import BATCH_SIZE, Views
 
 _YEAR = 365 * 24 * 3600  # seconds
 
@@ -59,6 +62,9 @@ class Options(DataOptions):
     json: Path | None = None
     """File to write: accuracy, confusion matrix, and precision, recall and F1 score per class. A terminal shows them,
     too."""
+    report: Path | None = None
+    """File to write: the .html page that cifar10-infer --report writes, for this evaluation: accuracy, confusion
+    matrix, worst mistakes with pictures."""
     run_once: bool = False
     """Evaluate once and exit."""
     device: DeviceChoice = "auto"
@@ -72,8 +78,9 @@ class Options(DataOptions):
             raise OptionError(f"--eval-interval-secs must be above 0 and at most a year, not {self.eval_interval_secs}")
         if self.num_examples is not None and self.num_examples < 1:
             raise OptionError(f"--num-examples must be 1 or more, not {self.num_examples}")
-        if self.json and (self.json.is_dir() or not self.json.parent.is_dir()):
-            raise OptionError(f"--json {self.json}: name a file in a directory that exists")
+        for option, path in (("--json", self.json), ("--report", self.report)):
+            if path:
+                require_writable_file(option, path)
         if self.batch_size < 1:
             raise OptionError(f"--batch-size must be 1 or more, not {self.batch_size}")
 
@@ -95,13 +102,15 @@ def evaluate(options: Options) -> None:
         ZooError: The data set or the checkpoint cannot be used.
     """
     device = choose_device(options.device)
-    data = load(options.data_dir, "test" if options.eval_data == "test" else "train", options.data_url, options)
     if options.run_once or options.best:
         saved = read_best(options.checkpoint_dir) if options.best else checkpoint.read_newest(options.checkpoint_dir)
-        evaluate_checkpoint(saved, data, device, options)
+        evaluate_checkpoint(saved, read_images(options.with_default_size(saved.image_size)), device, options)
         return
     if checkpoint.latest(options.checkpoint_dir) is None:
         print(f"waiting for a checkpoint in {options.checkpoint_dir}", file=sys.stderr)
+    else:
+        options = options.with_default_size(checkpoint.read_newest(options.checkpoint_dir).image_size)
+    data = read_images(options)
     evaluated = None
     while True:
         if checkpoint.latest(options.checkpoint_dir) is not None:
@@ -112,33 +121,70 @@ def evaluate(options: Options) -> None:
         time.sleep(options.eval_interval_secs)
 
 
+def read_images(options: Options) -> Dataset:
+    """Return the images that ``options`` name."""
+    return load(options.data_dir, "test" if options.eval_data == "test" else "train", options.data_url, options)
+
+
 def evaluate_checkpoint(saved: Checkpoint, data: Dataset, device: torch.device, options: Options) -> None:
     """Print the top-1 accuracy of one checkpoint; record the accuracy of all images and their center crops."""
     saved.require_classes_of(data)
+    if options.report:
+        folders.require_directory_names(data.classes)
     some = replace(data, images=data.images[: options.num_examples], labels=data.labels[: options.num_examples])
     is_recorded = options.views == 1 and len(some.images) == len(data.images)
     if is_recorded:
         require_writable(options)
     print(f"{saved.path}: step {saved.step}, {len(some.images)} {data.name} images", file=sys.stderr)
     model = saved.ema_model().to(device)
-    predictions = predicted_classes(model, some.images, options.views, options.batch_size)
-    accuracy = float((predictions == some.labels).double().mean())
+    logits = inference.logits(model, some.images, options.views, options.batch_size)
+    accuracy = float((logits.argmax(dim=1) == some.labels).double().mean())
     print(f"{datetime.now()}: precision @ 1 = {accuracy:.3f}", flush=True)
-    confusion = class_metrics.confusion_matrix(some.labels, predictions, len(data.classes))
+    show_classes(saved, some, logits, options)
+    if is_recorded:
+        record(saved, data, model, accuracy, options)
+
+
+def show_classes(saved: Checkpoint, data: Dataset, logits: Tensor, options: Options) -> None:
+    """Print the measures of each class on a terminal, and write the files of --json and --report.
+
+    Args:
+        saved: The checkpoint.
+        data: The evaluated images.
+        logits: [N, classes] float32, on the CPU.
+        options: The options of the command.
+    """
+    confusion = class_metrics.confusion_matrix(data.labels, logits.argmax(dim=1), len(data.classes))
     if sys.stdout.isatty():
         print(class_metrics.as_text(confusion, data.classes))
     if options.json:
         facts = {"step": saved.step, "dataset": data.name, "eval_data": options.eval_data, "views": options.views}
         write_file(options.json, class_metrics.as_json(confusion, data.classes, **facts).encode())
-    if not is_recorded:
-        return
+    if options.report:
+        probabilities = (logits / saved.temperatures.get(options.views, 1.0)).softmax(dim=1)
+        page = report_page(data, probabilities, str(options.data_dir), summary(saved, data, options))
+        write_file(options.report, page.encode())
+
+
+def record(saved: Checkpoint, data: Dataset, model: Cifar10Net, accuracy: float, options: Options) -> None:
+    """Record the accuracy of ``model``, the network of ``saved``, in the history files and in TensorBoard."""
     history.record(options.history_dir, Evaluation(saved.step, options.eval_data, len(data.images), accuracy))
     plots.draw(options.checkpoint_dir, options.history_dir)
     with Summaries(options.summary_dir) as summaries, torch.no_grad():
         shown = data.images[: scaled_count(BATCH_SIZE, data.images.shape[-1])]
-        images = evaluation_images(shown.to(device))
+        images = evaluation_images(shown.to(model.softmax_linear.weight.device))
         summaries.batch(saved.step, images, model.activations(images))
         summaries.precision(saved.step, accuracy)
+
+
+def summary(saved: Checkpoint, data: Dataset, options: Options) -> dict[str, str]:
+    """Return the facts about an evaluation that its report page shows."""
+    return {
+        "Checkpoint": f"{saved.path} (step {saved.step})",
+        "Images": f"{data.name}, {'test' if options.eval_data == 'test' else 'training'} images",
+        "Crops per image": str(options.views),
+        "Date": f"{datetime.now():%Y-%m-%d %H:%M}",
+    }
 
 
 def require_writable(options: Options) -> None:

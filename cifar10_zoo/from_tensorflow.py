@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from cifar10_zoo.cli import run
 from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.data import class_weights
 from cifar10_zoo.data.cifar10 import CLASSES
 from cifar10_zoo.errors import CheckpointError, OptionError, one_line
 from cifar10_zoo.network.model import image_size_of, tutorial_name
@@ -206,6 +207,8 @@ def main(options: Options) -> None:
     if checkpoint.find(options.train_dir):
         raise CheckpointError(f"{options.train_dir} has checkpoints of another training: name another --train-dir")
     name, classes = name_and_classes(options.labels, state.model.classes)
+    weights = class_weights.with_values(options.hyperparameters.class_weights, classes)
+    state.hyperparameters = replace(state.hyperparameters, class_weights=weights)
     target = checkpoint.save(state, options.train_dir, name, classes)
     used = "" if has_ema(variables) else "; it has no EMA weights, so the weights are also the EMA weights"
     print(f"{target}: step {state.step}, from {options.source}{used}", file=sys.stderr)

@@ -4,7 +4,6 @@ python -m cifar10_zoo.image_folders --output images
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import Image
 
 from cifar10_zoo import atomic
 from cifar10_zoo.cli import DataOptions, run
+from cifar10_zoo.data import folders
 from cifar10_zoo.data.dataset import Dataset, Split
 from cifar10_zoo.data.load import load
 from cifar10_zoo.errors import DatasetError
@@ -27,26 +27,20 @@ class Options(DataOptions):
     """The test images or the training images."""
 
 
-def require_directory_names(classes: Sequence[str]) -> None:
-    """Raise DatasetError if the name of a class cannot be the name of a directory."""
-    if bad := next((name for name in classes if "/" in name or name.startswith(".")), None):
-        raise DatasetError(f"class {bad} cannot have a directory of this name: rename the class")
-
-
 def write(data: Dataset, directory: Path) -> None:
     """Write each image of ``data`` to ``directory/CLASS/NUMBER.png``, numbered in the order of the data set.
 
     Raises:
         DatasetError: ``directory`` exists already, or the name of a class cannot be the name of a directory.
     """
-    require_directory_names(data.classes)
+    folders.require_directory_names(data.classes)
     if directory.exists():
         raise DatasetError(f"{directory} exists already: name another --output")
     with atomic.new_directory(directory) as unfinished:
         for name in data.classes:
             (unfinished / name).mkdir()
-        for number, (image, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):
-            path = unfinished / data.classes[label] / f"{number:05d}.png"
+        for number, image in enumerate(data.images):
+            path = unfinished / data.file_name(number)
             Image.fromarray(image.permute(1, 2, 0).numpy()).save(path, compress_level=1)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.config import Hyperparameters, flag
+from cifar10_zoo.data import class_weights
 from cifar10_zoo.data.batches import LazyBatch, TrainingBatches
 from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.data.load import load
@@ -45,6 +46,8 @@ STOP_CHECK_STEPS = 10
 
 torchrun kills a rank 30 seconds after a stop signal, so the checks must be frequent."""
 
+_LONGEST_VALUE = 80
+"""Largest number of characters of a value in an error."""
 _COMPILERS = {"darwin": "clang++", "win32": "cl"}
 """The C++ compilers that torch.compile calls without CXX, by system; g++ on others."""
 
@@ -69,7 +72,7 @@ class Options(LoggerOptions, DataOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_image_size(self.image_size)
+        require_image_size(self.pixels)
         if not self.max_steps > 0:
             raise OptionError(f"--max-steps must be above 0, not {self.max_steps}")
         if self.patience < 0:
@@ -98,7 +101,7 @@ def train(options: Options, data: Dataset | None = None) -> TrainingState:
     data = data or load(options.data_dir, "train", options.data_url, options, quiet=started_rank() > 0)
     with connect_ranks() as ranks, run_lock(options.train_dir) if ranks.is_main else nullcontext():
         ranks.barrier()  # the other ranks wait until rank 0 has the lock, and exit here if rank 0 cannot get it
-        hyperparameters, image_size = run_hyperparameters(options, ranks), data.images.shape[-1]
+        hyperparameters, image_size = run_hyperparameters(options, data, ranks), data.images.shape[-1]
         data, held_out = split_off(data, fraction := hyperparameters.validation_fraction)
         if fraction and not len(held_out.images):
             raise OptionError(
@@ -181,10 +184,16 @@ def step_function(state: TrainingState, batches: TrainingBatches, compiled: bool
     return lambda batch: state.train_step(batch.images, batch.labels)
 
 
-def run_hyperparameters(options: Options, ranks: Ranks) -> Hyperparameters:
-    """Return the hyperparameters of ``options``, with the number of ranks and the effect of --use-fp16."""
-    precision = "fp16" if options.use_fp16 else options.hyperparameters.precision
-    return replace(options.hyperparameters, num_gpus=ranks.world_size, precision=precision)
+def run_hyperparameters(options: Options, data: Dataset, ranks: Ranks) -> Hyperparameters:
+    """Return the hyperparameters of ``options`` with the number of ranks, the effect of --use-fp16 and class weights.
+
+    Raises:
+        OptionError: The file of --class-weights cannot be used.
+    """
+    given = options.hyperparameters
+    precision = "fp16" if options.use_fp16 else given.precision
+    weights = class_weights.with_values(given.class_weights, data.classes)
+    return replace(given, num_gpus=ranks.world_size, precision=precision, class_weights=weights)
 
 
 def require_same_run(saved: Checkpoint, data: Dataset, hyperparameters: Hyperparameters) -> None:
@@ -198,8 +207,15 @@ def require_same_run(saved: Checkpoint, data: Dataset, hyperparameters: Hyperpar
     was, now = asdict(saved.hyperparameters), asdict(hyperparameters)
     if (ranks := was.pop("num_gpus")) != now["num_gpus"]:
         raise CheckpointError(f"{saved.path} was trained by {ranks} processes, not {now['num_gpus']}: {advice}")
-    if changed := [f"{flag(name)} {was[name]}, not {now[name]}" for name in was if was[name] != now[name]]:
+    changed = [f"{flag(name)} {_short(was[name])}, not {_short(now[name])}" for name in was if was[name] != now[name]]
+    if changed:
         raise CheckpointError(f"{saved.path} was trained with {', '.join(changed)}: {advice}")
+
+
+def _short(value: object) -> str:
+    """Return a value for an error of one line: the weights of 1,000 classes lose their end."""
+    text = str(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
 def require_same_step(state: TrainingState, ranks: Ranks, train_dir: Path) -> None:

@@ -21,7 +21,7 @@ from cifar10_zoo.training.checkpoint import Checkpoint
 from tests.helpers.command_line import ROOT, run
 from tests.helpers.golden_reference import GOLDEN
 from tests.helpers.gpu import can_use_gpu
-from tests.helpers.shapes import Trained, colored_images, trained_state
+from tests.helpers.shapes import Trained, colored_images
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
 hypothesis.settings.load_profile("untimed")
@@ -123,8 +123,9 @@ def trained_shape(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     def train_shape(classes: int, size: int) -> tuple[Checkpoint, Dataset]:
         data = colored_images(classes, size, max(classes, 32))
         recipe = Hyperparameters(batch_size=8, initial_learning_rate=0.02, moving_average_decay=0.5)
-        state = trained_state(data, 4, recipe)
-        path = checkpoint.save(state, tmp_path_factory.mktemp("shape"), data.name, data.classes)
-        return checkpoint.read(path), data
+        train_dir = tmp_path_factory.mktemp("shape")
+        options = train.Options(train_dir=train_dir, max_steps=4, summary_frequency=0, hyperparameters=recipe)
+        train.train(options, data)
+        return checkpoint.read_newest(train_dir), data
 
     return train_shape

@@ -1,7 +1,7 @@
 """A data set in memory, and the options that say what to read."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from torch import Tensor
 
@@ -32,6 +32,10 @@ class Dataset:
     test_fraction: float | None = None
     """``ReadOptions.test_fraction`` if that chose the test images; None if the data set has its own test images."""
 
+    def file_name(self, number: int) -> str:
+        """Return the name CLASS/NUMBER.png of an image, as ``cifar10_zoo.image_folders`` writes it."""
+        return f"{self.classes[int(self.labels[number])]}/{number:05d}.png"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
@@ -42,8 +46,9 @@ class ReadOptions:
     each file decides, so every command with the same fraction finds the same test images."""
     labels: LabelKind = "fine"
     """Labels of CIFAR-100: its 100 classes, or its 20 coarse classes."""
-    image_size: int = IMAGE_SIZE
-    """Height and width in pixels to which all images are cropped and resized."""
+    image_size: int | None = None
+    """Height and width in pixels to which all images are cropped and resized: by default 32, or those of the checkpoint
+    that a command evaluates, calibrates or exports."""
     strict: bool = False
     """Fail if an image file cannot be read, instead of leaving it out."""
 
@@ -52,8 +57,17 @@ class ReadOptions:
         if not 0 < self.test_fraction < 1:
             raise OptionError(f"--test-fraction must be between 0 and 1, not {self.test_fraction}")
         low, high = _IMAGE_SIZES
-        if not low <= self.image_size <= high:
-            raise OptionError(f"--image-size must be between {low} and {high}, not {self.image_size}")
+        if not low <= self.pixels <= high:
+            raise OptionError(f"--image-size must be between {low} and {high}, not {self.pixels}")
+
+    @property
+    def pixels(self) -> int:
+        """Height and width of the images."""
+        return IMAGE_SIZE if self.image_size is None else self.image_size
+
+    def with_default_size(self, image_size: int) -> Self:
+        """Return these options with another default of ``image_size``."""
+        return self if self.image_size is not None else replace(self, image_size=image_size)
 
 
 def require_classes(source: str, classes: tuple[str, ...]) -> None:

@@ -62,7 +62,7 @@ def _read_files(listing: Listing, split: Split, options: ReadOptions, quiet: boo
     def is_wanted(sha256: bytes) -> bool:
         return listing.is_test is not None or (position(sha256) < options.test_fraction) == (split == "test")
 
-    count, size = listing.count(split), options.image_size
+    count, size = listing.count(split), options.pixels
     try:
         return read_files(listing.contents(split), count, size, is_wanted, quiet)
     except MemoryError:

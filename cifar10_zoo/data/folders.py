@@ -1,6 +1,6 @@
 """Images in class folders: ``DIR/CLASS/*``, or ``DIR/train/CLASS/*`` with ``DIR/test/CLASS/*``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,12 @@ def require_no_loose_images(folder: Path) -> None:
     """Raise DatasetError if ``folder`` has images that are in none of its folders."""
     if loose := next(filter(image_files.is_visible, sorted(_files(folder))), None):
         raise DatasetError(f"{folder} has images that are in no class folder, such as {loose}: move each into one")
+
+
+def require_directory_names(classes: Sequence[str]) -> None:
+    """Raise DatasetError if the name of a class cannot be the name of a directory."""
+    if bad := next((name for name in classes if "/" in name or name.startswith(".")), None):
+        raise DatasetError(f"class {bad} cannot have a directory of this name: rename the class")
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -50,7 +50,7 @@ def load(
         return files.read(listing, split, options, quiet)
     else:
         data = cifar10.load(data_dir, split, url)
-    size = options.image_size
+    size = options.pixels
     return data if size == IMAGE_SIZE else replace(data, images=resized(data.images, size))
 
 

@@ -49,9 +49,26 @@ def predict_ten_crop(model: Cifar10Net, images: Tensor, batch_size: int = BATCH_
     return torch.cat([torch.stack([model(crop).softmax(dim=1) for crop in crops]).mean(dim=0) for crops in batches])
 
 
-def predicted_classes(model: Cifar10Net, images: Tensor, views: Views = 1, batch_size: int = BATCH_SIZE) -> Tensor:
+def logits(model: Cifar10Net, images: Tensor, views: Views = 1, batch_size: int = BATCH_SIZE) -> Tensor:
+    """Return the logits that an exported model gives: for ten crops, the logarithms of the averaged probabilities.
+
+    Args:
+        model: The network in evaluation mode; it computes on its own device.
+        images: [N, 3, S, S] uint8.
+        views: Crops per image.
+        batch_size: Images of 32x32 pixels that are computed together; it does not change the result.
+
+    Returns:
+        [N, classes] float32, on the CPU.
+    """
+    if views == 10:
+        return predict_ten_crop(model, images, batch_size).log().cpu()
+    return predict(model, images, batch_size).cpu()
+
+
+def predicted_classes(model: Cifar10Net, images: Tensor) -> Tensor:
     """Return the top-1 prediction of each of ``images`` [N, 3, S, S] uint8, as [N] int64 on the CPU."""
-    return (predict if views == 1 else predict_ten_crop)(model, images, batch_size).argmax(dim=1).cpu()
+    return logits(model, images).argmax(dim=1)
 
 
 def top1_accuracy(model: Cifar10Net, data: Dataset) -> float:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.data import class_weights
 from cifar10_zoo.data.transforms import evaluation_images
 from cifar10_zoo.network import whitening
 from cifar10_zoo.network.batch_norm import (
@@ -91,8 +92,13 @@ class TrainingState:
 
     def weigh_classes(self, labels: Tensor) -> None:
         """Weigh the classes in the loss as the hyperparameters say; ``labels`` [N] are those of all training images."""
-        if self.hyperparameters.class_weights == "balanced":
-            self.class_weights = balanced_weights(labels, self.model.classes).to(self.device)
+        match self.hyperparameters.class_weights:
+            case "none":
+                self.class_weights = None
+            case "balanced":
+                self.class_weights = balanced_weights(labels, self.model.classes).to(self.device)
+            case text:
+                self.class_weights = torch.tensor(class_weights.values(text), device=self.device)
 
     def start_from(self, trained: Cifar10Net, images: Tensor, keep_classes: bool) -> None:
         """Start with the weights of ``trained``; the EMA weights become equal to the weights.

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.network.model import Cifar10Net
-from cifar10_zoo.training.inference import predict, predict_ten_crop
+from cifar10_zoo.training import inference
+from cifar10_zoo.training.inference import Views
 
 _LIMITS = (0.05, 20.0)
 _BISECTIONS = 50
@@ -23,8 +24,9 @@ def temperatures(model: Cifar10Net, data: Dataset) -> dict[int, float]:
         model: The network in evaluation mode; it computes on its own device.
         data: Images that the network was not trained on.
     """
-    logits = {1: predict(model, data.images), 10: predict_ten_crop(model, data.images).log()}
-    return {crops: round(temperature(values.cpu(), data.labels), 3) for crops, values in logits.items()}
+    views: tuple[Views, ...] = (1, 10)
+    logits = {crops: inference.logits(model, data.images, crops) for crops in views}
+    return {crops: round(temperature(values, data.labels), 3) for crops, values in logits.items()}
 
 
 def temperature(logits: Tensor, labels: Tensor) -> float:

@@ -2,6 +2,8 @@
 
 from importlib.util import find_spec
 
+import cifar10_zoo  # noqa: F401 - first, because it handles Ctrl-C during the imports below
+
 if find_spec("onnx") is None or find_spec("onnxscript") is None:
     raise ImportError("cifar10_export needs its extra export: pip install 'cifar10-zoo[export]'", name=__name__)
 

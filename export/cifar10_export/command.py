@@ -9,9 +9,9 @@ from cifar10_runtime import atomic
 
 from cifar10_export.exporter import ExportedModel, export_checkpoint, load_images
 from cifar10_export.variants import Conv2Algorithm, Precision, Variant, default_conv2_algorithm
+from cifar10_zoo.cli import require_writable_file
 from cifar10_zoo.data.cifar10 import default_data_dir
 from cifar10_zoo.data.dataset import ReadOptions
-from cifar10_zoo.errors import OptionError
 from cifar10_zoo.tracking.validation import read_best
 from cifar10_zoo.training.checkpoint import Checkpoint, read_newest
 
@@ -50,9 +50,11 @@ def export(options: Options) -> None:
     Raises:
         ZooError: There is no usable checkpoint, or the exported model differs from PyTorch (VerificationError).
     """
-    _require_writable(options.output)
+    require_writable_file("--output", options.output)
     checkpoint = read_best(options.checkpoint_dir) if options.best else read_newest(options.checkpoint_dir)
-    images = load_images(options.data_dir, options.precision == "int8", options)
+    images = load_images(
+        options.data_dir, options.precision == "int8", options.with_default_size(checkpoint.image_size)
+    )
     exported = export_checkpoint(checkpoint, options.variant, images)
     atomic.write_file(options.output, exported.content)
     print(_summary(options, checkpoint, exported), file=sys.stderr)
@@ -64,11 +66,3 @@ def _summary(options: Options, checkpoint: Checkpoint, exported: ExportedModel) 
     accuracy = exported.test_accuracy
     tested = "no test images found" if accuracy is None else f"top-1 accuracy {accuracy:.4f} on all test images"
     return f"{options.output}: {checkpoint.dataset}, step {checkpoint.step}, {compared}, {tested}"
-
-
-def _require_writable(output: Path) -> None:
-    """Find out before the work whether ``output`` can be written."""
-    if not output.parent.is_dir():
-        raise OptionError(f"--output {output}: the folder {output.parent} does not exist: create it")
-    if output.exists() and not output.is_file():
-        raise OptionError(f"--output {output} exists and is not a regular file: name another file")

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
 
 import tyro
 from cifar10_runtime import atomic
@@ -24,6 +23,7 @@ from cifar10_export.verify import VerificationError
 from cifar10_zoo import image_folders
 from cifar10_zoo.cli import run
 from cifar10_zoo.config import Hyperparameters, flag
+from cifar10_zoo.data import class_weights, folders
 from cifar10_zoo.data.dataset import Dataset, ReadOptions
 from cifar10_zoo.data.load import is_present, load
 from cifar10_zoo.data.validation import split_off
@@ -66,8 +66,9 @@ class Options(ReadOptions):
     init_from: str = "auto"
     """Trained weights to start from: modern, tutorial, a directory of checkpoints, or none. auto compares modern and
     none in short trainings."""
-    class_weights: Literal["none", "balanced"] = Hyperparameters.class_weights
-    """Weights of the classes in the loss; balanced: inversely proportional to their numbers of training images."""
+    class_weights: str = Hyperparameters.class_weights
+    """Weights of the classes in the loss: none; balanced, inversely proportional to their numbers of training images;
+    or a file, CSV with the columns class and weight, or a JSON object of weights by class."""
     validation_fraction: float = 0.1
     """Fraction of the training images of each class to validate with: they choose the start, the checkpoint and the
     temperature. 0 trains with all images."""
@@ -77,7 +78,7 @@ class Options(ReadOptions):
     """Device to train on; auto uses a CUDA GPU if one is available."""
 
     def __post_init__(self) -> None:
-        require_image_size(self.image_size)
+        require_image_size(self.pixels)
         if self.epochs is not None and not 0 < self.epochs <= _MOST_EPOCHS:
             raise OptionError(f"--epochs must be above 0 and at most {_MOST_EPOCHS:,}, not {self.epochs}")
 
@@ -106,7 +107,8 @@ def _fit(options: Options) -> None:
         raise OptionError(f"{options.folder} has no images: name a directory with a folder of images per class")
     data = load(options.folder, "train", options=options)
     test = load(options.folder, "test", options=options, quiet=True)
-    image_folders.require_directory_names(test.classes)
+    folders.require_directory_names(test.classes)
+    options = replace(options, class_weights=class_weights.with_values(options.class_weights, data.classes))
     training, validation = split_off(data, options.validation_fraction)
     claim(options.directory, options.folder)
     train(train_options(options, training, validation), data)

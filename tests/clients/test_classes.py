@@ -1,9 +1,13 @@
-"""Models of 2 to 1,000 classes, for several image sizes, from training to every client, by whole command lines."""
+"""Models of 2 to 1,000 classes and of all image sizes, from training and export to every client."""
 
 import csv
 import json
-from collections.abc import Callable
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -11,94 +15,119 @@ import pytest
 import torch
 from cifar10_export import ServingGraph, Variant
 from cifar10_export.exporter import Images, export_checkpoint
+from cifar10_runtime.cli.run import run as classify_files
+from cifar10_runtime.options import InferOptions
+from filelock import FileLock
 from PIL import Image
 
 from cifar10_zoo import evaluate, image_folders
-from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.tracking import history
-from cifar10_zoo.training.inference import predict, predict_ten_crop
+from cifar10_zoo.training.inference import Views, logits, predict
 from tests.clients.test_browser import CHROMIUM, WEB, served
 from tests.clients.test_clients import classify
-from tests.helpers.command_line import ROOT, infer, run
+from tests.helpers.command_line import ROOT
 from tests.helpers.npm import need_packages, node, npm
-from tests.helpers.onnx_files import session
+from tests.helpers.onnx_files import first, session
 from tests.helpers.shapes import SHAPES, Trained
 from tests.stress import ray_sources
 
 VARIANTS = {
     "fp32": Variant(),
-    "fp32-direct": Variant(conv2_algorithm="direct"),
-    "fp16": Variant("fp16", "direct"),
     "int8": Variant("int8", "direct"),
     "views10": Variant(ten_crop=True),
+    "fp32-direct": Variant(conv2_algorithm="direct"),
+    "fp16": Variant("fp16", "direct"),
 }
-MODELS = [
-    (2, 48, "fp32"),
-    (2, 48, "int8"),
-    (2, 48, "views10"),
-    (3, 32, "int8"),
-    (17, 64, "fp32"),
-    (17, 64, "fp16"),
-    (100, 96, "fp32"),
-    (100, 96, "int8"),
-    (1000, 32, "fp32-direct"),
-    (1000, 32, "int8"),
-]
-"""Shapes and variants: not all pairs, because an export takes seconds."""
+FOR_ALL_CLASSES = ("fp32", "int8", "views10")
+"""The variants of every shape; images that are larger than CIFAR-10's also have the other variants."""
+MODELS = [(*shape, variant) for shape in SHAPES for variant in VARIANTS if variant in FOR_ALL_CLASSES or shape[1] > 32]
 RELATIVE_TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 0.1}
 COUNT = 12
 """Number of pictures to classify."""
 
 models = pytest.mark.parametrize(("classes", "size", "variant"), MODELS)
-largest = pytest.mark.parametrize(("classes", "size", "variant"), [(1000, 32, "fp32-direct")])
+shapes = pytest.mark.parametrize(("classes", "size"), SHAPES)
 
 ModelOf = Callable[[int, int, str], Path]
 
 
 @pytest.fixture(scope="session")
 def model_of(trained_shape: Trained, tmp_path_factory: pytest.TempPathFactory) -> ModelOf:
-    """A function that returns the exported and verified model of a shape, by the name of its variant."""
+    """A function that returns the exported and verified model of a shape, by the name of its variant.
+
+    Test processes share the models, because an export takes seconds. Few images are verified: ``test_sizes`` tests the
+    sizes of the verified batches.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if base.name.startswith("popen-gw") else base) / "models"
+    folder.mkdir(exist_ok=True)
 
     @cache
     def export(classes: int, size: int, variant: str) -> Path:
-        saved, data = trained_shape(classes, size)
-        path = tmp_path_factory.mktemp("model") / "model.onnx"
-        path.write_bytes(export_checkpoint(saved, VARIANTS[variant], Images(data, data.images)).content)
+        path = folder / f"{classes}-{size}-{variant}.onnx"
+        with FileLock(path.with_suffix(".lock")), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(import_module("cifar10_export.verify"), "batch_sizes", lambda _: (1, 2))
+            if not path.exists():
+                saved, data = trained_shape(classes, size)
+                images = Images(first(COUNT, data), data.images[:32])
+                path.write_bytes(export_checkpoint(saved, VARIANTS[variant], images).content)
         return path
 
     return export
 
 
-def some(data: Dataset) -> Dataset:
-    return Dataset(data.name, data.classes, data.images[:COUNT], data.labels[:COUNT])
+@pytest.fixture(scope="session")
+def pictures_of(trained_shape: Trained, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], Path]:
+    """A function that returns the first images of a shape as PNG files in class folders."""
+
+    @cache
+    def write(classes: int, size: int) -> Path:
+        _, data = trained_shape(classes, size)
+        folder = tmp_path_factory.mktemp("shape") / "pictures"
+        image_folders.write(first(COUNT, data), folder)
+        return folder
+
+    return write
 
 
 @pytest.fixture
-def pictures(trained_shape: Trained, classes: int, size: int, tmp_path: Path) -> Path:
-    """The first images of a shape as PNG files in class folders."""
-    _, data = trained_shape(classes, size)
-    image_folders.write(some(data), tmp_path / "pictures")
-    return tmp_path / "pictures"
+def pictures(pictures_of: Callable[[int, int], Path], classes: int, size: int) -> Path:
+    """The pictures of one shape."""
+    return pictures_of(classes, size)
 
 
-def probabilities_of(trained_shape: Trained, classes: int, size: int, views: int = 1) -> torch.Tensor:
+@pytest.fixture
+def keep_signal_handlers() -> Iterator[None]:
+    """Restore the signal handlers of the tests: the commands install their own ones."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    numbers = [signal.Signals[name] for name in names if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def probabilities_of(trained_shape: Trained, classes: int, size: int, variant: str) -> torch.Tensor:
     """The probabilities in PyTorch of the images that ``pictures`` has, [N, classes]."""
     saved, data = trained_shape(classes, size)
-    if views == 10:
-        return predict_ten_crop(saved.ema_model(), some(data).images)
-    return predict(saved.ema_model(), some(data).images).softmax(dim=1)
+    views: Views = 10 if VARIANTS[variant].ten_crop else 1
+    return logits(saved.ema_model(), data.images[:COUNT], views).softmax(dim=1)
 
 
-@pytest.mark.parametrize(("classes", "size"), SHAPES)
-def test_a_checkpoint_is_evaluated_and_recorded(
+@shapes
+def test_a_checkpoint_is_evaluated_and_recorded_with_a_report(
     trained_shape: Trained, classes: int, size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved, data = trained_shape(classes, size)
-    options = evaluate.Options(checkpoint_dir=tmp_path, data_dir=tmp_path)
+    report = tmp_path / "report.html"
+    options = evaluate.Options(checkpoint_dir=tmp_path, data_dir=tmp_path, report=report)
     evaluate.evaluate_checkpoint(saved, data, torch.device("cpu"), options)
     accuracy = float((predict(saved.ema_model(), data.images).argmax(dim=1) == data.labels).double().mean())
     assert f"precision @ 1 = {accuracy:.3f}" in capsys.readouterr().out
     assert [row.precision for row in history.evaluations(tmp_path)] == [pytest.approx(accuracy)]
+    page = report.read_text(encoding="utf-8")
+    assert f"<dd>{accuracy:.2%} <small>" in page
+    assert ("The 50 most frequent of" in page) == (classes > 50)
 
 
 @models
@@ -112,21 +141,21 @@ def test_an_exported_model_gives_pytorchs_outputs(
         pixels = data.images[:count].permute(0, 2, 3, 1).contiguous()
         with torch.inference_mode():
             expected = reference(pixels)
+        assert expected[0].shape == (count, classes)
         for actual, wanted in zip(run(None, {"images": pixels.numpy()}), expected, strict=True):
             tolerance = RELATIVE_TOLERANCE[VARIANTS[variant].precision] * max(1, float(wanted.abs().max()))
-            assert actual.shape == (count, classes)
+            assert actual.shape == wanted.shape
             np.testing.assert_allclose(actual, wanted, rtol=0, atol=tolerance)
 
 
 @models
+@pytest.mark.usefixtures("keep_signal_handlers")
 def test_cifar10_infer_gives_pytorchs_answers_and_a_report(
     trained_shape: Trained, model_of: ModelOf, pictures: Path, classes: int, size: int, variant: str, tmp_path: Path
 ) -> None:
     output, report = tmp_path / "rows.csv", tmp_path / "report.html"
-    words = ("--model", model_of(classes, size, variant), "--top-k", 2, "--output", output, "--report", report)
-    result = infer(pictures, *words)
-    assert result.returncode == 0, result.stderr
-    expected = probabilities_of(trained_shape, classes, size, views=10 if variant == "views10" else 1)
+    infer(pictures, model_of(classes, size, variant), output, report)
+    expected = probabilities_of(trained_shape, classes, size, variant)
     _, data = trained_shape(classes, size)
     with output.open(newline="", encoding="utf-8") as file:
         rows = {int(Path(row["path"]).stem): row for row in csv.DictReader(file)}
@@ -143,18 +172,43 @@ def test_cifar10_infer_gives_pytorchs_answers_and_a_report(
     assert ("The 50 most frequent of" in page) == (classes > 50)
 
 
-@largest
+def infer(pictures: Path, model: Path, output: Path, report: Path | None = None) -> None:
+    """Do what ``cifar10-infer`` does, in this process."""
+    options = InferOptions(paths=(str(pictures),), model=str(model), top_k=2, output=str(output), report=report)
+    assert classify_files(options) == 0
+
+
+@pytest.mark.usefixtures("keep_signal_handlers")
 def test_cifar10_infer_ray_writes_the_rows_of_cifar10_infer(
-    model_of: ModelOf, pictures: Path, classes: int, size: int, variant: str, tmp_path: Path
+    model_of: ModelOf,
+    pictures_of: Callable[[int, int], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = ("--model", model_of(classes, size, variant), "--top-k", 2)
-    assert infer(pictures, *words, "--output", tmp_path / "cli.parquet").returncode == 0
-    result = run(ray_sources.INFER_ON_RAY, pictures, *words, "--output", tmp_path / "ray")
-    assert result.returncode == 0, result.stderr
-    assert sorted(ray_sources.rows_of(tmp_path / "ray")) == sorted(ray_sources.rows_of(tmp_path / "cli.parquet"))
+    """All models share one cluster, because its start takes seconds."""
+    ray = pytest.importorskip("ray")
+    from cifar10_runtime.cluster import main as command
+
+    monkeypatch.setattr(command, "connected", lambda *_: nullcontext())
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        for (classes, size), variant in zip(SHAPES, 2 * FOR_ALL_CLASSES, strict=False):
+            model, pictures = model_of(classes, size, variant), pictures_of(classes, size)
+            rows, folder = tmp_path / f"{classes}.parquet", tmp_path / str(classes)
+            infer(pictures, model, rows)
+            words = [str(pictures), "--model", str(model), "--top-k", "2", "--output", str(folder)]
+            with pytest.raises(SystemExit) as end:
+                command.main(words)
+            assert end.value.code == 0
+            assert sorted(ray_sources.rows_of(folder)) == sorted(ray_sources.rows_of(rows))
+    finally:
+        ray.shutdown()
 
 
-@pytest.mark.parametrize(("classes", "size", "variant"), [model for model in MODELS if "fp32" in model[2]])
+@pytest.mark.parametrize(
+    ("classes", "size", "variant"),
+    [(*shape, variant) for shape, variant in zip(SHAPES, ("fp32", "int8", "fp32", "views10", "fp32"), strict=True)],
+)
 def test_the_node_client_gives_pytorchs_answers(
     trained_shape: Trained, model_of: ModelOf, pictures: Path, classes: int, size: int, variant: str, tmp_path: Path
 ) -> None:
@@ -166,40 +220,61 @@ def test_the_node_client_gives_pytorchs_answers(
     result = classify(model_of(classes, size, variant), *paths)
     assert result.returncode == 0, result.stderr
     rows = list(csv.reader(result.stdout.splitlines()))
-    expected = probabilities_of(trained_shape, classes, size)
+    expected = probabilities_of(trained_shape, classes, size, variant)
     assert [row[0] for row in rows] == [str(path) for path in paths]
+    tolerance = 0.1 if variant == "int8" else 1e-4
     for number, (_, label, probability) in enumerate(rows):
-        assert float(probability) == pytest.approx(float(expected[number].max()), abs=1e-4)
-        assert float(expected[number, data.classes.index(label)]) == pytest.approx(float(probability), abs=1e-4)
+        assert float(probability) == pytest.approx(float(expected[number].max()), abs=tolerance)
+        assert float(expected[number, data.classes.index(label)]) == pytest.approx(float(probability), abs=tolerance)
 
 
-@largest
-def test_the_page_of_the_browser_gives_the_answers_of_cifar10_infer(
-    model_of: ModelOf, pictures: Path, classes: int, size: int, variant: str, tmp_path: Path
-) -> None:
+@pytest.fixture
+def pages(model_of: ModelOf, tmp_path: Path) -> Path:
+    """A folder with the page of each shape, in a folder with the name of its number of classes."""
     if not CHROMIUM:
         pytest.skip("chromium is not installed")
     need_packages(WEB)
-    model = model_of(classes, size, variant)
-    models = (str(model), str(model_of(classes, size, "int8")))
-    built = npm("run", "build", "--", "--output", str(tmp_path / "page"), *models, cwd=WEB)
-    assert built.returncode == 0, built.stderr
-    with served(tmp_path / "page") as url:
-        steps = [{"model": "fp32", "drop": [str(pictures)]}]
-        task = {"chromium": CHROMIUM, "profile": str(tmp_path / "profile"), "url": url, "steps": steps}
+    files = {classes: [model_of(classes, size, name) for name in ("fp32", "int8")] for classes, size in SHAPES}
+    built, *others = (tmp_path / "pages" / str(classes) for classes in files)
+    result = npm("run", "build", "--", "--output", str(built), *map(str, next(iter(files.values()))), cwd=WEB)
+    assert result.returncode == 0, result.stderr
+    for page in others:
+        shutil.copytree(built, page)
+        for path, name in zip(files[int(page.name)], ("fp32.onnx", "int8.onnx"), strict=True):
+            shutil.copy(path, page / name)
+    return tmp_path / "pages"
+
+
+@pytest.mark.usefixtures("keep_signal_handlers")
+def test_the_page_of_the_browser_gives_the_answers_of_cifar10_infer(
+    model_of: ModelOf, pictures_of: Callable[[int, int], Path], pages: Path, tmp_path: Path
+) -> None:
+    """One browser opens the pages of all shapes."""
+    with served(pages) as url:
+        steps = [
+            {"url": f"{url}{classes}/", "model": variant, "drop": [str(pictures_of(classes, size))]}
+            for classes, size in SHAPES
+            for variant in ("fp32", "int8")
+        ]
+        task = {"chromium": CHROMIUM, "profile": str(tmp_path / "profile"), "url": f"{url}2/", "steps": steps}
         result = node(WEB / "test" / "drive.mjs", stdin=json.dumps(task))
     assert result.returncode == 0, result.stderr
     seen = json.loads(result.stdout)
     assert seen["complaints"] == []
-    assert infer(pictures, "--model", model, "--output", tmp_path / "rows.csv").returncode == 0
-    with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
-        rows = {Path(row["path"]).name: row for row in csv.DictReader(file)}
-    assert len(seen["steps"][0]) == COUNT
-    for card in seen["steps"][0]:
-        row = rows[Path(card["path"]).name]
-        label, probability = card["ranking"][0]
-        assert label == row["label"]
-        assert probability == pytest.approx(float(row["probability"]), abs=1e-4)
+    all_cards = iter(seen["steps"])
+    for classes, size in SHAPES:
+        for variant, tolerance in (("fp32", 1e-4), ("int8", 1e-3)):
+            output = tmp_path / f"{classes}-{variant}.csv"
+            infer(pictures_of(classes, size), model_of(classes, size, variant), output)
+            with output.open(newline="", encoding="utf-8") as file:
+                rows = {Path(row["path"]).name: row for row in csv.DictReader(file)}
+            cards = next(all_cards)
+            assert len(cards) == COUNT
+            for card in cards:
+                row = rows[Path(card["path"]).name]
+                label, probability = card["ranking"][0]
+                assert label == row["label"]
+                assert probability == pytest.approx(float(row["probability"]), abs=tolerance)
 
 
 @pytest.mark.parametrize(("classes", "size", "variant"), [(2, 48, "fp32")])

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from cifar10_export import fit
 from PIL import Image
 
-from cifar10_zoo import synthetic
+from cifar10_zoo import cli, synthetic
+from cifar10_zoo.errors import ZooError
 from tests.helpers.command_line import assert_fails_cleanly, infer, run
 
 CIFAR10_FIT = Path(sys.executable).with_name("cifar10-fit")
@@ -123,13 +125,18 @@ def test_a_directory_among_the_classes_is_refused(images: Path) -> None:
         pytest.param(["my drawings", "--epochs", "inf"], "--epochs must be above 0", id="endless"),
         pytest.param(["my drawings", "--image-size", "40"], "--image-size must be one of 32, 48, 64, 96", id="size"),
         pytest.param(["my drawings", "--init-from", "nothing"], "--init-from nothing", id="unknown weights"),
+        pytest.param(["my drawings", "--class-weights", "some"], "--class-weights some: No such file", id="no file"),
     ],
 )
-def test_what_cannot_be_trained_on_is_one_line(images: Path, words: list[str], message: str) -> None:
+def test_what_cannot_be_trained_on_is_an_error_of_one_line(
+    images: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (images.parent / "empty").mkdir(exist_ok=True)
     (images.parent / "one" / "class").mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8)).save(images.parent / "one" / "class" / "a.png")
-    result = run(CIFAR10_FIT, *words, "--output", images.parent / "nothing", cwd=images.parent)
-    assert result.returncode in (1, 2)
-    assert_fails_cleanly(result, result.returncode, message)
+    monkeypatch.chdir(images.parent)
+    with pytest.raises(ZooError) as error:  # the commands print it after "error: "
+        fit.fit(cli.parse(fit.Options, [*words, "--output", str(images.parent / "nothing")]))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
     assert not (images.parent / "nothing" / "model.onnx").exists()

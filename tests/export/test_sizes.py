@@ -1,14 +1,20 @@
 """Parts of the export that depend on the image size or on the number of test images."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from cifar10_export import Variant, command
+from cifar10_export.exporter import ExportedModel, Images
 from cifar10_export.verify import VALUE_TOLERANCE, accuracy_tolerance, batch_sizes
 from cifar10_export.winograd import WinogradNet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cifar10_zoo.network.model import IMAGE_SIZES, Cifar10Net
+from cifar10_zoo.training.checkpoint import Checkpoint
+from tests.helpers.shapes import Trained, write_folders
 
 
 @settings(max_examples=8)
@@ -37,3 +43,23 @@ def test_few_test_images_allow_three_standard_deviations_of_the_number_of_change
 ) -> None:
     assert accuracy_tolerance("int8", images, changed) == pytest.approx(tolerance)
     assert accuracy_tolerance("fp32", images, changed) == 0
+
+
+def test_the_export_takes_the_image_size_of_the_checkpoint(
+    trained_shape: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved, data = trained_shape(2, 48)
+    folder, output = write_folders(data, tmp_path / "data"), tmp_path / "model.onnx"
+    exported: list[Images] = []
+
+    def export_checkpoint(_: Checkpoint, __: Variant, images: Images) -> ExportedModel:
+        exported.append(images)
+        return ExportedModel(b"a model", None)
+
+    monkeypatch.setattr(command, "export_checkpoint", export_checkpoint)
+    options = command.Options("int8", checkpoint_dir=saved.path.parent, data_dir=folder, output=output)
+    command.export(options)
+    (images,) = exported
+    assert images.test is not None
+    assert images.calibration is not None
+    assert images.test.images.shape[-2:] == images.calibration.shape[-2:] == (48, 48)

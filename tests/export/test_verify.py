@@ -4,11 +4,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from cifar10_export import ServingGraph, Variant, VerificationError, verify
+from cifar10_export import ServingGraph, Variant, VerificationError, build, verify
 from cifar10_export.exporter import Images
 from cifar10_export.variants import Precision
 from cifar10_export.verify import ContractError, DifferenceError, open_session, verify_final, verify_top1
 
+from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.network.model import Cifar10Net
 from cifar10_zoo.training.inference import predict
 from tests.helpers.onnx_files import metadata_of, negate_last_layer, session
@@ -88,3 +89,21 @@ def test_a_loss_of_accuracy_is_found(
     with pytest.raises(DifferenceError, match=message) as error:
         verify_top1(wrong, ServingGraph(network).eval(), few_images.test, precision)
     assert error.value.difference > error.value.tolerance > 0
+
+
+def test_int8_verification_compares_test_images_not_random_ones() -> None:
+    """The images have one color each: calibrated on them, int8 is exact for them and far off for random pixels."""
+    network, int8 = Cifar10Net(classes=2).eval(), Variant("int8", "direct")
+    with torch.no_grad():  # so that random pixels give large logits
+        network.conv1.weight.mul_(100)
+        network.softmax_linear.weight.mul_(10)
+    images = torch.arange(0, 256, 8, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, 32, 32)
+    data = Dataset("custom", ("a", "b"), images, torch.zeros(len(images), dtype=torch.int64))
+    content = build(network, int8, images).SerializeToString()
+    verify(content, network, int8, data)
+    verify_final(content, network, int8, {}, data)
+    different = pytest.raises(DifferenceError, match=r"logits of a batch of \d differ from PyTorch")
+    with different:  # without data, random pixels are compared
+        verify(content, network, int8)
+    with different:
+        verify_final(content, network, int8, {})

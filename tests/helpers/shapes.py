@@ -1,10 +1,12 @@
 """Data sets of any number of classes and image size: each class is a color, so that a network learns it in seconds."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from cifar10_zoo import image_folders
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.batches import TrainingBatches
 from cifar10_zoo.data.dataset import Dataset
@@ -20,7 +22,7 @@ Trained = Callable[[int, int], tuple[Checkpoint, Dataset]]
 
 def class_names(count: int) -> tuple[str, ...]:
     """Return ``count`` names, one of them with a comma, a space and a letter that is not ASCII."""
-    return ("crème, brûlée", *(f"class-{number}" for number in range(1, count)))
+    return ("brûlée, crème", *(f"class-{number}" for number in range(1, count)))
 
 
 def colored_images(classes: int, image_size: int, count: int, seed: int = 0) -> Dataset:
@@ -31,6 +33,14 @@ def colored_images(classes: int, image_size: int, count: int, seed: int = 0) -> 
     noise = random.integers(-30, 31, (count, 3, image_size, image_size))
     images = torch.from_numpy((palette[labels] + noise).astype(np.uint8))
     return Dataset("custom", class_names(classes), images, torch.from_numpy(labels))
+
+
+def write_folders(data: Dataset, folder: Path) -> Path:
+    """Write ``data`` as class folders, both as the training images and as the test images; return ``folder``."""
+    folder.mkdir()
+    for part in ("train", "test"):
+        image_folders.write(data, folder / part)
+    return folder
 
 
 def trained_state(data: Dataset, steps: int, hyperparameters: Hyperparameters) -> TrainingState:

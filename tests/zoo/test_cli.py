@@ -150,6 +150,19 @@ def test_a_boolean_flag_with_another_value_is_an_error_that_names_it(word: str) 
         cli.parse(evaluate.Options, [word])
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        pytest.param(["--train-dir", ""], "--train-dir", id="a word of its own"),
+        pytest.param(["--train_dir="], "--train_dir", id="after an equals sign"),
+        pytest.param(["--max-steps", "5", ""], "an argument", id="not after an option"),
+    ],
+)
+def test_an_empty_value_is_refused_and_never_means_the_current_directory(words: list[str], name: str) -> None:
+    with pytest.raises(OptionError, match=f"^{name} is empty: give it a value, or leave it out$"):
+        cli.parse(train.Options, words)
+
+
 @pytest.mark.parametrize("words", [["--recipe=modern"], ["-recipe=modern"], ["-recipe", "modern"]])
 def test_each_spelling_of_recipe_sets_all_its_hyperparameters(words: list[str]) -> None:
     assert cli.parse(train.Options, words, train.recipe_options).hyperparameters == MODERN

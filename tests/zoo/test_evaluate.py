@@ -1,17 +1,29 @@
-"""Where the evaluation command writes: beside the checkpoints, or only to --eval-dir."""
+"""Where the evaluation command writes: beside the checkpoints, or only to --eval-dir; its report page."""
 
+import base64
+import io
+import json
+import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from cifar10_zoo import evaluate
 from cifar10_zoo.data import cifar10
+from cifar10_zoo.errors import DatasetError, OptionError
 from cifar10_zoo.tracking import history, plots
 from cifar10_zoo.training import checkpoint
-from cifar10_zoo.training.inference import top1_accuracy
+from cifar10_zoo.training.inference import predict, top1_accuracy
 from tests.helpers.command_line import assert_fails_cleanly, zoo
+from tests.helpers.onnx_files import first
+from tests.helpers.shapes import Trained
 
 
 @pytest.fixture
@@ -83,7 +95,79 @@ def test_ten_crops_of_a_read_only_run_need_no_eval_dir(synthetic_dir: Path, read
     assert "precision @ 1 = " in result.stdout
 
 
-@pytest.mark.parametrize("name", ["", "missing/evaluation.json"])
-def test_json_that_cannot_be_written_is_an_error_before_the_work(tmp_path: Path, name: str) -> None:
-    result = zoo("evaluate", "--run-once", "--checkpoint-dir", tmp_path, "--json", tmp_path / name)
-    assert_fails_cleanly(result, 2, "name a file in a directory that exists")
+@pytest.mark.parametrize("option", ["json", "report"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        pytest.param("", "exists and is not a regular file: name another file", id="a folder"),
+        pytest.param("missing/file", "missing does not exist: create it", id="in a missing folder"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_an_error_before_the_work(
+    tmp_path: Path, option: str, name: str, message: str
+) -> None:
+    files: dict[str, Any] = {option: tmp_path / name}
+    with pytest.raises(OptionError, match=f"^--{option} {re.escape(str(tmp_path / name))}.*{message}"):
+        evaluate.Options(**files)
+
+
+@pytest.fixture(scope="module")
+def evaluated(synthetic_dir: Path, train_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The page that --report writes for the first 500 test images, and the numbers of --json."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    page, numbers = folder / "report.html", folder / "numbers.json"
+    words = ("--data-dir", synthetic_dir, "--checkpoint-dir", train_dir, "--run-once", "--num-examples", 500)
+    result = zoo("evaluate", *words, "--device", "cpu", "--report", page, "--json", numbers)
+    assert result.returncode == 0, result.stderr
+    return {"page": page.read_text(encoding="utf-8"), **json.loads(numbers.read_text())}
+
+
+def test_the_report_has_the_numbers_of_the_evaluation(evaluated: dict[str, Any], train_dir: Path) -> None:
+    page, confusion = evaluated["page"], evaluated["confusion_matrix"]
+    right = sum(confusion[label][label] for label in range(10))
+    assert f"<dd>{evaluated['accuracy']:.2%} <small>{right} of 500 images" in page
+    names = [each["name"] for each in evaluated["classes"]]
+    for truth, row in zip(names, confusion, strict=True):
+        for label, count in zip(names, row, strict=True):
+            assert f'title="{truth} taken for {label}: {count} of {sum(row)} (' in page
+    assert f"{train_dir / 'model.ckpt-60.safetensors'} (step 60)" in page
+    assert "synthetic, test images" in page
+
+
+def test_the_report_shows_the_pictures_of_the_worst_mistakes(
+    evaluated: dict[str, Any], synthetic_dir: Path, train_dir: Path
+) -> None:
+    data = first(500, cifar10.load(synthetic_dir, "test"))
+    probabilities = predict(checkpoint.read_newest(train_dir).ema_model(), data.images).softmax(dim=1)
+    confidence, predictions = probabilities.max(dim=1)
+    mistakes = (predictions != data.labels).nonzero().flatten().tolist()
+    worst = max(mistakes, key=lambda number: float(confidence[number]))
+    section = evaluated["page"].partition('<h2 id="worst-mistakes">')[2]
+    tile = re.search(r'title="([^"]*)".*?base64,([^"]*)".*?true: (\w+)<', section)
+    assert tile
+    truth = data.classes[int(data.labels[worst])]
+    assert (tile[1], tile[3]) == (f"{truth}/{worst:05d}.png", truth)
+    with Image.open(io.BytesIO(base64.b64decode(tile[2]))) as picture:
+        assert np.array_equal(np.asarray(picture), data.images[worst].permute(1, 2, 0))
+
+
+def test_the_report_has_the_probabilities_of_a_calibrated_checkpoint(trained_shape: Trained, tmp_path: Path) -> None:
+    saved, data = trained_shape(3, 32)
+    report = tmp_path / "report.html"
+    options = evaluate.Options(checkpoint_dir=tmp_path, num_examples=20, report=report)
+    evaluate.evaluate_checkpoint(replace(saved, temperatures={1: 0.5}), data, torch.device("cpu"), options)
+    confidence = (predict(saved.ema_model(), data.images[:20]) / 0.5).softmax(dim=1).max(dim=1).values.mean()
+    assert f"<dt>Mean confidence</dt><dd>{confidence:.2%}</dd>" in report.read_text(encoding="utf-8")
+
+
+def test_a_class_name_that_no_folder_can_have_is_an_error_before_the_report(
+    trained_shape: Trained, tmp_path: Path
+) -> None:
+    saved, data = trained_shape(3, 32)
+    classes = ("rose/red", *data.classes[1:])
+    options = evaluate.Options(checkpoint_dir=tmp_path, data_dir=tmp_path, report=tmp_path / "report.html")
+    with pytest.raises(DatasetError, match="class rose/red cannot have a directory of this name: rename the class"):
+        evaluate.evaluate_checkpoint(
+            replace(saved, classes=classes), replace(data, classes=classes), torch.device("cpu"), options
+        )
+    assert list(tmp_path.iterdir()) == []

@@ -9,14 +9,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cifar10_zoo import evaluate
 from cifar10_zoo.config import Hyperparameters
+from cifar10_zoo.data.dataset import ReadOptions
+from cifar10_zoo.data.load import load
 from cifar10_zoo.data.transforms import center_crop, evaluation_images, sample_augmentation, standardize, ten_crop
 from cifar10_zoo.errors import CheckpointError, OptionError
 from cifar10_zoo.network.batch_norm import Cifar10NetBN, fold_batch_norm
 from cifar10_zoo.network.model import IMAGE_SIZES, Cifar10Net, image_size_of
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.inference import predict, predict_ten_crop
-from tests.helpers.shapes import SHAPES, colored_images, trained_state
+from tests.helpers.shapes import SHAPES, Trained, colored_images, trained_state, write_folders
 
 sizes = pytest.mark.parametrize("size", IMAGE_SIZES)
 
@@ -109,6 +112,22 @@ def test_a_checkpoint_of_another_image_size_is_refused_with_the_option_that_help
     message = "trained on images of 48x48 pixels, not 32x32: choose --image-size 48"
     with pytest.raises(CheckpointError, match=message):
         saved.require_classes_of(replace(data, images=data.images[:, :, :32, :32]))
+
+
+def test_the_evaluation_takes_the_image_size_of_the_checkpoint(
+    trained_shape: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved, data = trained_shape(2, 48)
+    folder = write_folders(data, tmp_path / "data")
+    options = evaluate.Options(
+        data_dir=folder, checkpoint_dir=saved.path.parent, num_examples=20, run_once=True, device="cpu"
+    )
+    evaluate.evaluate(options)
+    read = load(folder, "test", options=ReadOptions(image_size=48))
+    accuracy = float((predict(saved.ema_model(), read.images[:20]).argmax(dim=1) == read.labels[:20]).double().mean())
+    assert f"precision @ 1 = {accuracy:.3f}" in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match="trained on images of 48x48 pixels, not 32x32: choose --image-size 48"):
+        evaluate.evaluate(replace(options, image_size=32))
 
 
 def test_the_error_for_other_classes_stays_short_for_a_thousand_classes(tmp_path: Path) -> None:

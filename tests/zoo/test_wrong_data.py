@@ -9,6 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from cifar10_zoo.data import folders
 from cifar10_zoo.data.dataset import ReadOptions
 from cifar10_zoo.data.load import load
 from cifar10_zoo.errors import ZooError
@@ -143,6 +144,12 @@ def _() -> None:
     table("path,label", "images/0.bmp,rose", "images/1.bmp,")
 
 
+@mistake("a CSV label with a slash, in `cifar10-fit`, `image_folders` and `evaluate --report`")
+def _() -> None:
+    for name in ("train.csv", "test.csv"):
+        table("path,label", "images/0.bmp,rose/red", "images/1.bmp,tulip", name=name)
+
+
 @mistake("a CSV file without rows")
 def _() -> None:
     table("path,label")
@@ -232,7 +239,7 @@ def test_a_mistake_gives_the_answer_on_the_page(row: str, tmp_path: Path, monkey
     make, options = MISTAKES[row]
     make()
     with pytest.raises(ZooError) as error:
-        load(FLOWERS, "train", "file:///nowhere", ReadOptions(**options))
+        folders.require_directory_names(load(FLOWERS, "train", "file:///nowhere", ReadOptions(**options)).classes)
     assert str(error.value) == answers()[row]
     assert "\n" not in str(error.value)
 

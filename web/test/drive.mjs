@@ -1,6 +1,7 @@
 // Uses the page as a person does, in one browser. Reads the steps as JSON from stdin, writes the results as JSON to stdout.
 //
-// In: { chromium, profile, url, steps: [{ model, drop: [path, ...] or choose: [path, ...] }, ...] }.
+// In: { chromium, profile, url, steps: [{ url, model, drop: [path, ...] or choose: [path, ...] }, ...] }.
+// A step without url stays on the page.
 // Out: { steps: [[{ path, ranking: [[label, probability], ...], error }, ...], ...], requests, complaints, reached }.
 // reached holds, for the page and the worker, whether they can fetch from another origin.
 
@@ -33,7 +34,10 @@ try {
 }
 
 /** Drops or chooses files; returns the cards. */
-async function classify({ model, drop, choose }) {
+async function classify({ url, model, drop, choose }) {
+  if (url) {
+    await page.goto(url);
+  }
   await page.click(`[value=${model}]`);
   await idle();
   await page.$eval("#status", (status) => (status.textContent = ""));

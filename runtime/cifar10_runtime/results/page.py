@@ -78,10 +78,18 @@ class Report:
     def _picture(self, path: str) -> Markup | None:
         """Return the thumbnail of an image in Base64; None if the image can no longer be read."""
         try:
-            content = thumbnail(path, self._background, self._max_pixels)
+            content = self.thumbnail(path)
         except ImageError:
             return None
         return Markup(base64.b64encode(content).decode("ascii"))  # Base64 has no character to escape
+
+    def thumbnail(self, path: str) -> bytes:
+        """Return the picture of an image as a WebP file. A subclass may have images that are not in files.
+
+        Raises:
+            ImageError: The file cannot be read or decoded.
+        """
+        return thumbnail(path, self._background, self._max_pixels)
 
 
 @cache

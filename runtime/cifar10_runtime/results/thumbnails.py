@@ -2,10 +2,12 @@
 
 import io
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from cifar10_runtime.errors import ImageError
-from cifar10_runtime.images.decode import decode
+from cifar10_runtime.images.decode import crop_and_resize, decode
 from cifar10_runtime.images.open import open_image
 from cifar10_runtime.images.read import read_file
 from cifar10_runtime.text import one_line
@@ -38,7 +40,12 @@ def thumbnail(path: str, background: str, max_pixels: int) -> bytes:
         raise
     except Exception as error:  # Pillow raises almost anything for damaged files
         raise ImageError(one_line(error)) from error
-    pixels = decode(content if isinstance(content, bytes) else path, side, background, max_pixels)
+    return thumbnail_of(decode(content if isinstance(content, bytes) else path, side, background, max_pixels))
+
+
+def thumbnail_of(pixels: NDArray[np.uint8]) -> bytes:
+    """Return decoded pixels [H, W, 3] RGB as ``thumbnail`` returns the image of a file."""
+    side = min(THUMBNAIL, *pixels.shape[:2])
     picture = io.BytesIO()
-    Image.fromarray(pixels).save(picture, "WEBP", quality=80, lossless=side <= THUMBNAIL // 2)
+    crop_and_resize(Image.fromarray(pixels), side).save(picture, "WEBP", quality=80, lossless=side <= THUMBNAIL // 2)
     return picture.getvalue()
