@@ -16,6 +16,8 @@ from cifar10_zoo.training.state import TrainingState
 PRETRAINED = "modern"
 SHARE = 10
 """A trial takes a tenth of the steps of the training."""
+FEW = 100
+"""With fewer validation images, the standard error of an accuracy is up to 0.05."""
 
 
 def better_start(
@@ -36,11 +38,12 @@ def better_start(
     short = replace(recipe, epochs=recipe.epochs / SHARE)
     starts = (PRETRAINED, None)
     scores = {start: _accuracy(replace(short, init_from=start), training, validation, device) for start in starts}
+    few = " (too few to decide reliably)" if len(validation.images) < FEW else ""
     standard_error = math.sqrt(scores[None] * (1 - scores[None]) / len(validation.images))
     chosen = PRETRAINED if scores[PRETRAINED] > scores[None] + standard_error else None
     trained, new = f"{scores[PRETRAINED]:.3f} with the weights of {PRETRAINED}", f"{scores[None]:.3f} with new weights"
     print(
-        f"accuracy on {len(validation.images)} validation images after step {last_step(short)}: {trained}, {new}; "
+        f"accuracy on {len(validation.images)} validation images{few} after step {last_step(short)}: {trained}, {new}; "
         f"starting with {f'the weights of {chosen}' if chosen else 'new weights'}",
         file=sys.stderr,
     )

@@ -2,11 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -21,8 +17,8 @@ class Prediction:
     """The reason why the image could not be read, else empty."""
     unknown_label: str = ""
     """The label if the highest probability is below the classifier's ``min_probability``, else empty."""
-    features: "NDArray[np.float32] | None" = field(default=None, compare=False, repr=False)
-    """The activations of the last hidden layer, [192] float32 for this network, if the classifier gives them."""
+    features: Any = field(default=None, compare=False, repr=False)
+    """The output of local4, a NumPy array [192] float32, if the classifier gives features; else None."""
 
     @classmethod
     def failed(cls, path: str, error: object) -> "Prediction":
