@@ -26,7 +26,7 @@ from mkdocs.config import load_config
 import cifar10_zoo
 from cifar10_zoo import calibrate, cli, evaluate, from_tensorflow, image_folders, synthetic, train
 from cifar10_zoo.data.cifar10 import load
-from tests.helpers.command_line import ROOT, run
+from tests.helpers.command_line import ROOT, infer, run
 
 GENERATED = (site_hooks.OPTIONS, site_hooks.API)
 MENU = list(site_hooks.menu_pages(load_config(str(ROOT / "mkdocs.yml")).nav))
@@ -186,6 +186,9 @@ def test_the_code_of_a_page_runs(
 ) -> None:
     shutil.copy(model_file, tmp_path / "cifar10.onnx")
     monkeypatch.chdir(tmp_path)
+    if page == "docs/cifar10-infer.md":
+        result = infer(folder / "disc", "--model", "cifar10.onnx", "--features", "--output", "features.parquet")
+        assert result.returncode == 0, result.stderr
     code = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     assert code
     paths = list((folder / "disc").iterdir())
