@@ -38,8 +38,6 @@ TRAINING_IMAGES = 10_000
 """Training images for the means and the covariance of local4."""
 NEIGHBORS = 1_000
 """Training images to look for the nearest one."""
-TEMPERATURE = 0.77
-"""A temperature that calibrates the probabilities of the modern weights."""
 PHOTOGRAPHS = "photographs and tiles of them"
 SCENES = (
     "astronaut brick camera cell coffee coins grass gravel hubble_deep_field immunohistochemistry moon page retina text"
@@ -189,7 +187,10 @@ class Scores:
     """
 
     def __init__(self, train: Dataset) -> None:
-        self._network, _ = read_exported(find_model("fp32", "direct")[0])
+        path, _ = find_model("fp32", "direct")
+        self._network, _ = read_exported(path)
+        with Classifier(path, "cpu") as model:
+            self._temperature = float(model.metadata["temperature"])
         labels = train.labels[:TRAINING_IMAGES]
         features, _ = self._compute(train.images[:TRAINING_IMAGES])
         self._means = torch.stack([features[labels == number].mean(0) for number in range(len(train.classes))])
@@ -219,8 +220,8 @@ class Scores:
         squared_mahalanobis = torch.einsum("ncf,fg,ncg->nc", offsets, self._precision, offsets)
         directions = normalize(features)
         return {
-            "highest probability": logits.softmax(1).amax(1),
-            f"highest probability, temperature {TEMPERATURE}": (logits / TEMPERATURE).softmax(1).amax(1),
+            "highest probability": (logits / self._temperature).softmax(1).amax(1),
+            "highest probability without temperature": logits.softmax(1).amax(1),
             "highest logit": logits.amax(1),
             "energy: log of the sum of exp(logits)": logits.logsumexp(1),
             "local4: distance to the nearest class mean": -offsets.square().sum(2).amin(1),

@@ -31,7 +31,7 @@ _LAYERS = (
     ("conv1", "div", "relu"),
     ("conv2", "relu", "relu_1"),
     ("local3", "relu_1", "relu_2"),
-    ("local4", "relu_2", "relu_3"),
+    ("local4", "relu_2", "features"),
 )
 """The int8 layers. Before a layer and after it, activations have the scale and the zero point of these names."""
 
@@ -112,7 +112,7 @@ def integer_logits(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray
         x = _round(sums.float() * scale, tensors[f"{after}_zero_point"])
         if is_convolution:
             x = F.max_pool2d(x, 3, stride=2, ceil_mode=True)
-    x = (x - tensors["relu_3_zero_point"]) * tensors["relu_3_scale"].double()
+    x = (x - tensors["features_zero_point"]) * tensors["features_scale"].double()
     weight, bias = (tensors[f"network.softmax_linear.{kind}"].double() for kind in ("weight", "bias"))
     logits: NDArray[np.float64] = F.linear(x, weight, bias).numpy()
     return logits
