@@ -57,10 +57,12 @@ def plain_step(
 def plain_graph() -> ServingGraph:
     """Return the plain network with the weights of the shipped model fp32, behind its preprocessing."""
     model = PlainNet()
-    shipped = {t.name: t for t in onnx.load(MODELS / "fp32-direct.onnx").graph.initializer}
+    content = onnx.load(MODELS / "fp32-direct.onnx")
+    shipped = {tensor.name: tensor for tensor in content.graph.initializer}
+    (temperature,) = (float(entry.value) for entry in content.metadata_props if entry.key == "temperature")
     weights = {name: shipped[f"network.{name}"] for name in model.state_dict()}
     model.load_state_dict({name: torch.tensor(onnx.numpy_helper.to_array(t)) for name, t in weights.items()})
-    return ServingGraph(model).eval()
+    return ServingGraph(model, temperature=temperature).eval()
 
 
 def export_by_default(path: Path, graph: nn.Module | None = None) -> Path:

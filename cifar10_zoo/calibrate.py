@@ -49,6 +49,11 @@ def calibrate(options: Options) -> None:
             f"{saved.path} was trained on all training images: calibrate a run with --validation-fraction, "
             "and name the directory of this one in --store-in"
         )
+    if (recipe := saved.hyperparameters.recipe) != target.hyperparameters.recipe:
+        raise CheckpointError(
+            f"{target.path} was trained with --recipe {target.hyperparameters.recipe}, not {recipe}: a temperature "
+            "holds for one recipe"
+        )
     data = load(options.data_dir, "train", options.data_url, options.with_default_size(saved.image_size))
     for each in (saved, target):
         each.require_classes_of(data)

@@ -72,6 +72,6 @@ def read_best(train_dir: Path) -> Checkpoint:
         CheckpointError: The run has no validation, or the checkpoint cannot be read.
     """
     step = history.best_step(train_dir) if history.validations(train_dir) else None
-    if step is None:
+    if step is None and checkpoint.latest(train_dir):
         raise CheckpointError(f"{train_dir} has no {history.VALIDATIONS}: train with --validation-fraction 0.1")
-    return checkpoint.read_step(train_dir, step)
+    return checkpoint.read_newest(train_dir) if step is None else checkpoint.read_step(train_dir, step)

@@ -131,9 +131,16 @@ def _listed(classes: Sequence[str]) -> str:
 
 
 def calibrated(saved: Checkpoint, temperatures: Mapping[int, float]) -> Checkpoint:
-    """Write ``saved`` again with ``temperatures``, and return the new content of the file."""
+    """Write ``saved`` again with ``temperatures``, and return the new content of the file.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+    """
     new = replace(saved, temperatures=dict(temperatures))
-    write(new.path, new.tensors, _metadata(new))
+    try:
+        write(new.path, new.tensors, _metadata(new))
+    except OSError as error:
+        raise CheckpointError(f"{new.path} cannot be written: {error.strerror}") from None
     return read(new.path)
 
 

@@ -78,6 +78,7 @@ class Options(ReadOptions):
     """Device to train on; auto uses a CUDA GPU if one is available."""
 
     def __post_init__(self) -> None:
+        Hyperparameters(validation_fraction=self.validation_fraction, seed=self.seed)  # checks the values
         require_image_size(self.pixels)
         if self.epochs is not None and not 0 < self.epochs <= _MOST_EPOCHS:
             raise OptionError(f"--epochs must be above 0 and at most {_MOST_EPOCHS:,}, not {self.epochs}")
@@ -106,10 +107,16 @@ def _fit(options: Options) -> None:
     if not options.folder.exists() or not is_present(options.folder, options):
         raise OptionError(f"{options.folder} has no images: name a directory with a folder of images per class")
     data = load(options.folder, "train", options=options)
-    test = load(options.folder, "test", options=options, quiet=True)
+    test = load(options.folder, "test", options=options)  # not quiet: each call reports the damaged files of its part
     folders.require_directory_names(test.classes)
     options = replace(options, class_weights=class_weights.with_values(options.class_weights, data.classes))
     training, validation = split_off(data, options.validation_fraction)
+    if not len(validation.images):
+        print(
+            "no validation images: the newest checkpoint is exported, without a temperature, and no start is compared; "
+            "a higher --validation-fraction or more images change that",
+            file=sys.stderr,
+        )
     claim(options.directory, options.folder)
     train(train_options(options, training, validation), data)
     saved = trained_checkpoint(options, validation)

@@ -135,7 +135,7 @@ def test_quantization_by_onnxruntime_keeps_the_probabilities_of_the_default_expo
     peer = plain_session(export_by_default_in_int8(default_export, tmp_path / "int8.onnx"))
     operators = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]
     assert operators.count("QuantizeLinear") > 5
-    assert np.abs(peer(images) - expected).mean() < 0.02
+    assert np.abs(peer(images) - expected).mean() < 0.03
 
 
 def test_resnet8_has_the_parameters_of_mlperf_tiny() -> None:

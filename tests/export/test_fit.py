@@ -16,6 +16,7 @@ from PIL import Image
 
 from cifar10_zoo import cli, synthetic
 from cifar10_zoo.errors import ZooError
+from cifar10_zoo.tracking import validation
 from tests.helpers.command_line import assert_fails_cleanly, infer, run
 
 CIFAR10_FIT = Path(sys.executable).with_name("cifar10-fit")
@@ -46,11 +47,11 @@ def fitted(images: Path) -> tuple[Path, str, str]:
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "the same command continues the run" in errors
-    assert "held-out training images" in errors, "the start is chosen by a trial"
+    assert "validation images" in errors, "the start is chosen by a trial"
     assert {path.name for path in (images.parent / "my model").iterdir()} == {".cifar10-fit", "train"}
     result = run(*command)
     assert result.returncode == 0, result.stderr
-    assert "held-out" not in result.stderr, "the start is chosen once"
+    assert "starting with" not in result.stderr, "the start is chosen once"
     return images.parent / "my model", result.stdout, result.stderr
 
 
@@ -63,6 +64,8 @@ def test_the_directory_has_models_report_history_and_checkpoints(fitted: tuple[P
     model = onnx.load(directory / "model.onnx")
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(metadata["labels"]) == ["cross", "disc", "rows"]
+    best = validation.read_best(directory / "train")
+    assert (metadata["step"], metadata["temperature"]) == (str(best.step), str(best.temperatures[1]))
     accuracy = re.search(r"model\.onnx +top-1 accuracy ([\d.]+)", output)
     assert accuracy
     assert accuracy[1] == metadata["test_accuracy"]
