@@ -71,7 +71,7 @@ def test_the_directory_has_models_report_history_and_checkpoints(fitted: tuple[P
     assert accuracy[1] == metadata["test_accuracy"]
     assert float(accuracy[1]) >= 0.6
     report = (directory / "report.html").read_text()
-    assert f"{float(accuracy[1]):.1%}" in report
+    assert f"{float(accuracy[1]):.2%}" in report
     assert f"cifar10-infer NEW_IMAGES/ --model '{directory}/model.onnx'" in output
 
 
