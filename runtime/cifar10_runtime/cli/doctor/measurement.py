@@ -98,8 +98,7 @@ def measure(model: str, device: str, images: NDArray[np.uint8], logits: dict[str
 def compare_answers(classifier: Classifier, images: NDArray[np.uint8], logits: NDArray[np.float32]) -> Answers:
     """Compare the answers of ``classifier``, in batches and one by one, with the right logits of ``images``.
 
-    A classifier returns probabilities. Their logarithms are the logits minus one number per image, so logarithms of
-    probabilities are compared.
+    A classifier returns probabilities: softmax(logits / temperature). Their logarithms are compared.
 
     Args:
         classifier: The classifier.
@@ -113,7 +112,7 @@ def compare_answers(classifier: Classifier, images: NDArray[np.uint8], logits: N
     probabilities = np.stack([classifier.probabilities(images), one_by_one])  # [2, N, classes]
     smallest = np.finfo(np.float32).tiny  # in place of 0, which has no logarithm
     actual = np.log(np.maximum(probabilities, smallest), dtype=np.float64)
-    expected = _log_softmax(logits)
+    expected = _log_softmax(logits / float(classifier.metadata.get("temperature", 1)))
     chosen = np.take_along_axis(expected[None], actual.argmax(axis=2)[..., None], axis=2)[..., 0]  # [2, N]
     different = int((expected.max(axis=1) - chosen > tolerance).any(axis=0).sum())
     largest = float(np.abs(actual - expected).max())
