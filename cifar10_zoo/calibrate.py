@@ -14,7 +14,7 @@ from cifar10_zoo.cli import DataOptions, run
 from cifar10_zoo.data.load import load
 from cifar10_zoo.data.validation import split_off
 from cifar10_zoo.errors import CheckpointError
-from cifar10_zoo.tracking.validation import read_best
+from cifar10_zoo.tracking.validation import read_checkpoint
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.device import DeviceChoice, choose_device
 from cifar10_zoo.training.temperature import temperatures
@@ -42,7 +42,7 @@ def calibrate(options: Options) -> None:
         ZooError: The data set or a checkpoint cannot be used, or the run has no validation images.
     """
     device = choose_device(options.device)
-    saved = read_best(options.checkpoint_dir) if options.best else checkpoint.read_newest(options.checkpoint_dir)
+    saved = read_checkpoint(options.checkpoint_dir, options.best)
     target = checkpoint.read_newest(options.store_in) if options.store_in else saved
     if not (fraction := saved.hyperparameters.validation_fraction):
         raise CheckpointError(

@@ -28,7 +28,7 @@ from cifar10_zoo.tracking import class_metrics, history, plots
 from cifar10_zoo.tracking.history import Evaluation
 from cifar10_zoo.tracking.report import report_page
 from cifar10_zoo.tracking.tensorboard import Summaries
-from cifar10_zoo.tracking.validation import read_best
+from cifar10_zoo.tracking.validation import read_checkpoint
 from cifar10_zoo.training import checkpoint, inference
 from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.device import DeviceChoice, choose_device
@@ -103,7 +103,7 @@ def evaluate(options: Options) -> None:
     """
     device = choose_device(options.device)
     if options.run_once or options.best:
-        saved = read_best(options.checkpoint_dir) if options.best else checkpoint.read_newest(options.checkpoint_dir)
+        saved = read_checkpoint(options.checkpoint_dir, options.best)
         evaluate_checkpoint(saved, read_images(options.with_default_size(saved.image_size)), device, options)
         return
     if checkpoint.latest(options.checkpoint_dir) is None:

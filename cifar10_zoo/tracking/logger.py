@@ -130,7 +130,11 @@ class RunLogger:
         """Validate if it is due; return whether this validation is the best one."""
         if self._validation is None or not self._validation.is_due:
             return False
-        self._progress.validated(self._state.step, self._validation.run())
+        accuracy = self._validation.run()
+        try:
+            self._progress.validated(self._state.step, accuracy)
+        except OSError:  # the console was closed
+            self._stop.request(SIGPIPE)
         return self._validation.is_best
 
     def _advance(self) -> None:

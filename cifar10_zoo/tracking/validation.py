@@ -75,3 +75,12 @@ def read_best(train_dir: Path) -> Checkpoint:
     if step is None and checkpoint.latest(train_dir):
         raise CheckpointError(f"{train_dir} has no {history.VALIDATIONS}: train with --validation-fraction 0.1")
     return checkpoint.read_newest(train_dir) if step is None else checkpoint.read_step(train_dir, step)
+
+
+def read_checkpoint(train_dir: Path, best: bool) -> Checkpoint:
+    """Return the checkpoint with the best validation accuracy, or the newest one: the option ``--best`` of commands.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read, or ``best`` is set and the run has no validation.
+    """
+    return read_best(train_dir) if best else checkpoint.read_newest(train_dir)

@@ -12,8 +12,8 @@ from cifar10_export.variants import Conv2Algorithm, Precision, Variant, default_
 from cifar10_zoo.cli import require_writable_file
 from cifar10_zoo.data.cifar10 import default_data_dir
 from cifar10_zoo.data.dataset import ReadOptions
-from cifar10_zoo.tracking.validation import read_best
-from cifar10_zoo.training.checkpoint import Checkpoint, read_newest
+from cifar10_zoo.tracking.validation import read_checkpoint
+from cifar10_zoo.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def export(options: Options) -> None:
         ZooError: There is no usable checkpoint, or the exported model differs from PyTorch (VerificationError).
     """
     require_writable_file("--output", options.output)
-    checkpoint = read_best(options.checkpoint_dir) if options.best else read_newest(options.checkpoint_dir)
+    checkpoint = read_checkpoint(options.checkpoint_dir, options.best)
     images = load_images(
         options.data_dir, options.precision == "int8", options.with_default_size(checkpoint.image_size)
     )

@@ -335,7 +335,7 @@ MODEL = ("--model", "int8", "--device", "cpu")
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 200 files, 4 of them damaged; 40 have equal names."""
+    """A folder of 200 files, 6 of them damaged."""
     folder = tmp_path_factory.mktemp("images") / "all"
     write_images(folder, 200)
     return folder

@@ -225,7 +225,7 @@ def test_both_commands_have_the_options() -> None:
 
 
 def test_runs_without_a_threshold_continue_what_earlier_versions_began() -> None:
-    """The ids are those that the code without --min-probability computed."""
+    """The literal ids come from the code before --min-probability existed."""
     settings_ = RowSettings("0" * 64, ("cat", "dog"), "cpu", False, 32, "white", 1 << 26, 1)
     assert settings_.run_id == "d37f301b"
     job = Job(
