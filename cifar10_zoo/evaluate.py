@@ -81,6 +81,8 @@ class Options(DataOptions):
         for option, path in (("--json", self.json), ("--report", self.report)):
             if path:
                 require_writable_file(option, path)
+        if self.json and self.report and self.json.resolve() == self.report.resolve():
+            raise OptionError(f"--json and --report both name {self.json}: name two files")
         if self.batch_size < 1:
             raise OptionError(f"--batch-size must be 1 or more, not {self.batch_size}")
 

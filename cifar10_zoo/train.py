@@ -98,7 +98,7 @@ def train(options: Options, data: Dataset | None = None) -> TrainingState:
         Stopped: A signal stopped training.
     """
     device = choose_device(options.device, tf32=options.hyperparameters.precision == "tf32")
-    data = data or load(options.data_dir, "train", options.data_url, options, quiet=started_rank() > 0)
+    data = data or read_images(options)
     with connect_ranks() as ranks, run_lock(options.train_dir) if ranks.is_main else nullcontext():
         ranks.barrier()  # the other ranks wait until rank 0 has the lock, and exit here if rank 0 cannot get it
         hyperparameters, image_size = run_hyperparameters(options, data, ranks), data.images.shape[-1]
@@ -128,6 +128,13 @@ def train(options: Options, data: Dataset | None = None) -> TrainingState:
     if stop_signal:
         raise Stopped(stop_signal)
     return state
+
+
+def read_images(options: Options) -> Dataset:
+    """Return the training images; a run that has begun continues with images of its size."""
+    if checkpoint.latest(options.train_dir):
+        options = options.with_default_size(checkpoint.read_newest(options.train_dir).image_size)
+    return load(options.data_dir, "train", options.data_url, options, quiet=started_rank() > 0)
 
 
 def take_steps(

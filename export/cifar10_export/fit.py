@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import tyro
@@ -162,7 +162,7 @@ def train_options(options: Options, training: Dataset, validation: Dataset) -> T
         OptionError: The run has begun with other images or options.
     """
     train_dir = options.directory / "train"
-    begun = checkpoint.read_newest(train_dir).hyperparameters if checkpoint.latest(train_dir) else None
+    saved = checkpoint.read_newest(train_dir) if checkpoint.latest(train_dir) else None
     recipe = replace(
         MODERN,
         seed=options.seed,
@@ -172,21 +172,26 @@ def train_options(options: Options, training: Dataset, validation: Dataset) -> T
     )
     if options.init_from != "auto":
         recipe = replace(recipe, init_from=None if options.init_from == "none" else options.init_from)
-    elif begun:
-        recipe = replace(recipe, init_from=begun.init_from)
-    if begun and (changed := [field.name for field in fields(recipe) if _differs(field.name, begun, recipe)]):
-        what = ", ".join("--epochs or the number of images" if name == "epochs" else flag(name) for name in changed)
+    elif saved:
+        recipe = replace(recipe, init_from=saved.hyperparameters.init_from)
+    if saved and (other := _differences(saved, recipe, training)):
         raise OptionError(
-            f"{options.directory} was begun with other values of {what}: continue with the same ones, or name another "
-            f"--output; there, --init-from {train_dir} starts with these weights"
+            f"{options.directory} was begun with other {other}: continue with the same ones, or name another --output; "
+            f"there, --init-from {train_dir} starts with these weights"
         )
-    if options.init_from == "auto" and not begun:
+    if options.init_from == "auto" and not saved:
         recipe = replace(recipe, init_from=better_start(recipe, training, validation, options.device))
     return TrainOptions(data_dir=options.folder, train_dir=train_dir, device=options.device, hyperparameters=recipe)
 
 
-def _differs(name: str, one: Hyperparameters, other: Hyperparameters) -> bool:
-    return bool(getattr(one, name) != getattr(other, name))
+def _differences(saved: Checkpoint, recipe: Hyperparameters, training: Dataset) -> str:
+    """Return what is different from the run of ``saved``, in words for an error; empty if nothing is."""
+    if saved.classes != training.classes:
+        return "classes"
+    was, now = asdict(saved.hyperparameters), asdict(recipe)
+    changed = [name for name in was if was[name] != now[name]]
+    names = ", ".join("--epochs or the number of images" if name == "epochs" else flag(name) for name in changed)
+    return f"values of {names}" if changed else ""
 
 
 def recipe_epochs(epochs: float | None, images: int) -> float:

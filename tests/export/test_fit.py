@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,13 @@ def test_other_options_do_not_continue_a_run(
     result = run(CIFAR10_FIT, images, "--output", fitted[0], *words)
     assert_fails_cleanly(result, 2, f"was begun with other values of {changed}: continue with the same ones")
     assert f"--init-from {fitted[0] / 'train'}" in result.stderr
+
+
+def test_other_classes_do_not_continue_a_run(fitted: tuple[Path, str, str], images: Path, tmp_path: Path) -> None:
+    for name in ("disc", "rows"):
+        shutil.copytree(images / name, tmp_path / name)
+    result = run(CIFAR10_FIT, tmp_path, "--output", fitted[0], "--epochs", "60")
+    assert_fails_cleanly(result, 2, "was begun with other classes: continue with the same ones")
 
 
 def test_the_model_classifies_other_images(fitted: tuple[Path, str, str], tmp_path: Path) -> None:

@@ -111,6 +111,11 @@ def test_a_file_that_cannot_be_written_is_an_error_before_the_work(
         evaluate.Options(**files)
 
 
+def test_one_file_for_two_options_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"^--json and --report both name .*page: name two files"):
+        evaluate.Options(json=tmp_path / "page", report=tmp_path / "." / "page")
+
+
 @pytest.fixture(scope="module")
 def evaluated(synthetic_dir: Path, train_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The page that --report writes for the first 500 test images, and the numbers of --json."""

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cifar10_zoo import evaluate
+from cifar10_zoo import evaluate, train
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.dataset import ReadOptions
 from cifar10_zoo.data.load import load
@@ -128,6 +128,22 @@ def test_the_evaluation_takes_the_image_size_of_the_checkpoint(
     assert f"precision @ 1 = {accuracy:.3f}" in capsys.readouterr().out
     with pytest.raises(CheckpointError, match="trained on images of 48x48 pixels, not 32x32: choose --image-size 48"):
         evaluate.evaluate(replace(options, image_size=32))
+
+
+def test_a_run_continues_with_its_image_size(tmp_path: Path) -> None:
+    folder = write_folders(colored_images(2, 48, 8), tmp_path / "data")
+    options = train.Options(
+        data_dir=folder,
+        train_dir=tmp_path / "run",
+        image_size=48,
+        max_steps=1,
+        device="cpu",
+        hyperparameters=Hyperparameters(batch_size=4),
+    )
+    train.train(options)
+    assert train.train(replace(options, image_size=None, max_steps=2)).step == 2
+    with pytest.raises(CheckpointError, match="trained on images of 48x48 pixels, not 64x64: choose --image-size 48"):
+        train.train(replace(options, image_size=64, max_steps=3))
 
 
 def test_the_error_for_other_classes_stays_short_for_a_thousand_classes(tmp_path: Path) -> None:
