@@ -51,6 +51,8 @@ class Hyperparameters:
     CSV with the columns class and weight, or a JSON object of weights by class (new)."""
     distort_colors: float = 1.0
     """Strength of the random changes of brightness and contrast; 0 for none (distorted_inputs())."""
+    jpeg_probability: float = 0.0
+    """Probability that a training image is compressed as JPEG of a random quality from 50 to 100 (new)."""
     alternate_flips: bool = False
     """Mirror each image in every other epoch, instead of at random (new)."""
     batch_norm: bool = False
@@ -89,6 +91,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "kernel_decay": (0, 1e6),
     "label_smoothing": (0, 1),
     "distort_colors": (0, 1.25),
+    "jpeg_probability": (0, 1),
     "moving_average_decay": (0, 1),
     "loss_average_decay": (0, 1),
     "num_gpus": (1, 65_536),

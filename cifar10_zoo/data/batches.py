@@ -4,7 +4,7 @@ Source: ``distorted_inputs()`` of ``cifar10_input.py``.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.dataset import Dataset
+from cifar10_zoo.data.jpeg import Compression, compress, sample_compression
 from cifar10_zoo.data.rng import FIRST_FLIPS, ORDER, generator
 from cifar10_zoo.data.transforms import Augmentation, augment, sample_augmentation
 
@@ -26,6 +27,8 @@ class BatchSample:
     """[N] int64, positions of the images in the data set."""
     augmentation: Augmentation
     """The random parameters of the augmentation."""
+    compression: Compression | None = None
+    """How the images are compressed before; None if training compresses no image."""
 
     def to(self, device: torch.device) -> "BatchSample":
         """Return the same choices on ``device``."""
@@ -34,11 +37,15 @@ class BatchSample:
     @classmethod
     def of(cls, tensors: Sequence[Tensor]) -> "BatchSample":
         """Return the sample of ``tensors``, in the order of ``tensors()``."""
-        return cls(tensors[0], Augmentation(*tensors[1:]))
+        index, *others = tensors
+        count = len(fields(Augmentation))
+        compression = Compression(*others[count:]) if len(others) > count else None
+        return cls(index, Augmentation(*others[:count]), compression)
 
     def tensors(self) -> list[Tensor]:
-        """Return all tensors: ``index``, then the fields of ``augmentation``."""
-        return [self.index, *self.augmentation.tensors()]
+        """Return all tensors: ``index``, then the fields of ``augmentation`` and of ``compression``."""
+        compression = self.compression.tensors() if self.compression else []
+        return [self.index, *self.augmentation.tensors(), *compression]
 
 
 class TrainingBatches:
@@ -70,11 +77,17 @@ class TrainingBatches:
         if recipe.alternate_flips:
             epochs = torch.from_numpy(_positions(number, recipe.batch_size) // count)
             augmentation = replace(augmentation, flip=alternating_flips(recipe.seed, index, epochs, count))
-        return BatchSample(index, augmentation)
+        compression = None
+        if recipe.jpeg_probability:
+            compression = sample_compression(recipe.seed, number, recipe.batch_size, recipe.jpeg_probability)
+        return BatchSample(index, augmentation, compression)
 
     def assemble(self, sample: BatchSample) -> tuple[Tensor, Tensor]:
         """Return the images and labels of ``sample``, which is on the training device, as ``batch`` does."""
-        return augment(self.images[sample.index], sample.augmentation), self.labels[sample.index]
+        images = self.images[sample.index]
+        if sample.compression:
+            images = compress(images, sample.compression)
+        return augment(images, sample.augmentation), self.labels[sample.index]
 
 
 class LazyBatch:
