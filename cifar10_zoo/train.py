@@ -34,7 +34,7 @@ from cifar10_zoo.tracking.validation import Validation
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.cuda_graph import GraphedStep
-from cifar10_zoo.training.device import DeviceChoice, choose_device
+from cifar10_zoo.training.device import DeviceChoice, choose_device, keep_freed_memory
 from cifar10_zoo.training.distributed import Ranks, connect_ranks, started_rank, started_ranks
 from cifar10_zoo.training.pretrained import initialize
 from cifar10_zoo.training.run_control import StopRequest, run_lock, signal_name, stop_on_signals
@@ -98,6 +98,7 @@ def train(options: Options, data: Dataset | None = None) -> TrainingState:
         Stopped: A signal stopped training.
     """
     device = choose_device(options.device, tf32=options.hyperparameters.precision == "tf32")
+    keep_freed_memory()
     data = data or read_images(options)
     with connect_ranks() as ranks, run_lock(options.train_dir) if ranks.is_main else nullcontext():
         ranks.barrier()  # the other ranks wait until rank 0 has the lock, and exit here if rank 0 cannot get it

@@ -1,6 +1,8 @@
 """The device to compute on."""
 
+import ctypes
 import os
+import sys
 from typing import Literal
 
 import torch
@@ -8,6 +10,8 @@ import torch
 from cifar10_zoo.errors import DeviceError
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def choose_device(device: DeviceChoice, tf32: bool = False) -> torch.device:
@@ -40,3 +44,14 @@ def choose_device(device: DeviceChoice, tf32: bool = False) -> torch.device:
         )
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
+
+
+def keep_freed_memory() -> None:
+    """Keep the memory that a training step frees for the next step, instead of returning it to the kernel.
+
+    Training on a CPU then takes 6 % less CPU time: the kernel need not provide zeroed pages in every step. Only glibc
+    has this setting; elsewhere, the function does nothing.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
