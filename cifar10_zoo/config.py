@@ -53,6 +53,10 @@ class Hyperparameters:
     """Strength of the random changes of brightness and contrast; 0 for none (distorted_inputs())."""
     jpeg_probability: float = 0.0
     """Probability that a training image is compressed as JPEG of a random quality from 50 to 100 (new)."""
+    cutout: int = 0
+    """Height and width in pixels of a square that is erased at a random place of each crop; 0 for none (new)."""
+    mixup: float = 0.0
+    """Parameter of the beta distribution by which training mixes pairs of images and of labels; 0 for none (new)."""
     alternate_flips: bool = False
     """Mirror each image in every other epoch, instead of at random (new)."""
     batch_norm: bool = False
@@ -92,6 +96,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "label_smoothing": (0, 1),
     "distort_colors": (0, 1.25),
     "jpeg_probability": (0, 1),
+    "cutout": (0, 72),
+    "mixup": (0, 100),
     "moving_average_decay": (0, 1),
     "loss_average_decay": (0, 1),
     "num_gpus": (1, 65_536),

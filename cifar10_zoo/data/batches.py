@@ -14,8 +14,13 @@ from torch import Tensor
 
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.dataset import Dataset
-from cifar10_zoo.data.jpeg import Compression, compress, sample_compression
 from cifar10_zoo.data.rng import FIRST_FLIPS, ORDER, generator
+from cifar10_zoo.data.strong_augmentation import (
+    StrongAugmentation,
+    augment_strongly,
+    is_strong,
+    sample_strong_augmentation,
+)
 from cifar10_zoo.data.transforms import Augmentation, augment, sample_augmentation
 
 
@@ -27,8 +32,8 @@ class BatchSample:
     """[N] int64, positions of the images in the data set."""
     augmentation: Augmentation
     """The random parameters of the augmentation."""
-    compression: Compression | None = None
-    """How the images are compressed before; None if training compresses no image."""
+    strong: StrongAugmentation | None = None
+    """The random parameters of further augmentation; None if the recipe has none."""
 
     def to(self, device: torch.device) -> "BatchSample":
         """Return the same choices on ``device``."""
@@ -39,13 +44,12 @@ class BatchSample:
         """Return the sample of ``tensors``, in the order of ``tensors()``."""
         index, *others = tensors
         count = len(fields(Augmentation))
-        compression = Compression(*others[count:]) if len(others) > count else None
-        return cls(index, Augmentation(*others[:count]), compression)
+        strong = StrongAugmentation(*others[count:]) if len(others) > count else None
+        return cls(index, Augmentation(*others[:count]), strong)
 
     def tensors(self) -> list[Tensor]:
-        """Return all tensors: ``index``, then the fields of ``augmentation`` and of ``compression``."""
-        compression = self.compression.tensors() if self.compression else []
-        return [self.index, *self.augmentation.tensors(), *compression]
+        """Return all tensors: ``index``, then the fields of ``augmentation`` and of ``strong``."""
+        return [self.index, *self.augmentation.tensors(), *(self.strong.tensors() if self.strong else [])]
 
 
 class TrainingBatches:
@@ -57,13 +61,15 @@ class TrainingBatches:
     def __init__(self, data: Dataset, hyperparameters: Hyperparameters, device: torch.device) -> None:
         self.images = data.images.to(device)
         self.labels = data.labels.to(device)
+        self.classes = len(data.classes)
         self.hyperparameters = hyperparameters
 
     def batch(self, number: int) -> tuple[Tensor, Tensor]:
         """Return batch ``number``.
 
         Returns:
-            Augmented images [batch_size, 3, K, K] float32 and labels [batch_size] int64, K = ``crop_size(S)``.
+            Augmented images [batch_size, 3, K, K] float32, K = ``crop_size(S)``, and labels [batch_size] int64; with
+            mixup, the labels are probabilities [batch_size, classes] float32.
         """
         return self.assemble(self.sample(number).to(self.images.device))
 
@@ -77,17 +83,17 @@ class TrainingBatches:
         if recipe.alternate_flips:
             epochs = torch.from_numpy(_positions(number, recipe.batch_size) // count)
             augmentation = replace(augmentation, flip=alternating_flips(recipe.seed, index, epochs, count))
-        compression = None
-        if recipe.jpeg_probability:
-            compression = sample_compression(recipe.seed, number, recipe.batch_size, recipe.jpeg_probability)
-        return BatchSample(index, augmentation, compression)
+        size = self.images.shape[-1]
+        strong = sample_strong_augmentation(recipe, number, size) if is_strong(recipe) else None
+        return BatchSample(index, augmentation, strong)
 
     def assemble(self, sample: BatchSample) -> tuple[Tensor, Tensor]:
         """Return the images and labels of ``sample``, which is on the training device, as ``batch`` does."""
-        images = self.images[sample.index]
-        if sample.compression:
-            images = compress(images, sample.compression)
-        return augment(images, sample.augmentation), self.labels[sample.index]
+        images, labels = self.images[sample.index], self.labels[sample.index]
+        if sample.strong is None:
+            return augment(images, sample.augmentation), labels
+        recipe = self.hyperparameters
+        return augment_strongly(images, labels, sample.augmentation, sample.strong, recipe, self.classes)
 
 
 class LazyBatch:
@@ -107,7 +113,7 @@ class LazyBatch:
 
     @property
     def labels(self) -> Tensor:
-        """[batch_size] int64."""
+        """[batch_size] int64; with mixup, [batch_size, classes] float32."""
         return self._tensors[1]
 
     @cached_property

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cifar10_zoo.data.rng import COMPRESSION, generator
-
 QUALITIES = (50, 100)
 """The lowest and the highest random quality, as libjpeg counts it."""
 
@@ -49,20 +47,6 @@ _TO_RGB = (
 
 
 @dataclass(frozen=True)
-class Compression:
-    """How each of N images is compressed."""
-
-    quality: Tensor
-    """[N] int64, 1 to 100; 0 for an image that is not compressed."""
-    subsampling: Tensor
-    """Whether the color planes have half the width and height (4:2:0), [N] bool."""
-
-    def tensors(self) -> list[Tensor]:
-        """Return the fields in their order."""
-        return [self.quality, self.subsampling]
-
-
-@dataclass(frozen=True)
 class _Constants:
     """The constants of ``compress`` on one device: nothing is copied to a GPU while it captures a CUDA graph."""
 
@@ -74,46 +58,36 @@ class _Constants:
     """[64, 64], from the 64 pixels of a block to its coefficients; its transpose is its inverse."""
 
 
-def sample_compression(seed: int, number: int, batch_size: int, probability: float) -> Compression:
-    """Return the random compression of batch ``number``, on the CPU.
-
-    Args:
-        seed: The seed of the run.
-        number: Number of the batch.
-        batch_size: Images per batch.
-        probability: Probability that an image is compressed.
-    """
-    random = generator(seed, COMPRESSION, number)
-    quality = random.integers(*QUALITIES, size=batch_size, endpoint=True)
-    chosen, subsampling = random.random((2, batch_size))
-    return Compression(torch.from_numpy(quality * (chosen < probability)), torch.from_numpy(subsampling < 0.5))
-
-
-def compress(images: Tensor, compression: Compression) -> Tensor:
+def compress(images: Tensor, quality: Tensor, subsampling: Tensor) -> Tensor:
     """Return the images that libjpeg, up to rounding, decodes after it compressed ``images``.
 
     Args:
         images: [N, 3, S, S] uint8, S a multiple of 16.
-        compression: How the N images are compressed, on the device of ``images``.
+        quality: [N] int64, 1 to 100; 0 for an image that is not compressed.
+        subsampling: Whether the color planes have half the width and height (4:2:0), [N] bool.
 
     Returns:
         [N, 3, S, S] uint8.
     """
     constants = _constants(images.device)
-    quality = compression.quality.clamp(min=1)[:, None]  # any quality will do for an image that is not compressed
-    scale = torch.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    scale = _scale(quality.clamp(min=1))[:, None]  # any scale will do for an image that is not compressed
     luminance, chrominance = (
         torch.clamp((table * scale + 50) // 100, 1, 255) for table in (constants.luminance, constants.chrominance)
     )
     planes = torch.einsum("dc,nchw->ndhw", constants.to_ycbcr, images.float()).round()
     color = torch.where(
-        compression.subsampling[:, None, None, None],
+        subsampling[:, None, None, None],
         _double(_code(_halve(planes[:, 1:]), chrominance)),
         _code(planes[:, 1:], chrominance),
     )
     planes = torch.cat([_code(planes[:, :1] - 128, luminance) + 128, color], dim=1)
     decoded = torch.einsum("dc,nchw->ndhw", constants.to_rgb, planes).round().clamp(0, 255).to(torch.uint8)
-    return torch.where(compression.quality[:, None, None, None] > 0, decoded, images)
+    return torch.where(quality[:, None, None, None] > 0, decoded, images)
+
+
+def _scale(quality: Tensor) -> Tensor:
+    """Return libjpeg's factor of the tables in percent: 100 for quality 50, 0 for quality 100."""
+    return torch.where(quality < 50, 5000 // quality, 200 - 2 * quality)
 
 
 def _code(planes: Tensor, table: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-AUGMENTATION, ORDER, FIRST_FLIPS, COMPRESSION = 0, 1, 2, 3
+AUGMENTATION, ORDER, FIRST_FLIPS, STRONG_AUGMENTATION = 0, 1, 2, 3
 """Independent streams of random numbers."""
 
 

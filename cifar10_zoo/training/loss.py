@@ -23,7 +23,7 @@ def losses(
     Args:
         model: The network; its dense weights are decayed.
         logits: [N, classes] float32.
-        labels: [N] int64.
+        labels: [N] int64, or probabilities [N, classes] float32.
         hyperparameters: ``weight_decay`` and ``label_smoothing`` are used.
         class_weights: [classes] float32; the cross entropy is the weighted mean over the images. None weighs all alike.
 
@@ -32,10 +32,19 @@ def losses(
 
     Source: ``cifar10.loss()`` and ``_variable_with_weight_decay()``.
     """
-    terms = [F.cross_entropy(logits, labels, class_weights, label_smoothing=hyperparameters.label_smoothing)]
+    terms = [cross_entropy(logits, labels, class_weights, hyperparameters.label_smoothing)]
     dense = (model.local3, model.local4)
     terms += [hyperparameters.weight_decay * layer.weight.square().sum() / 2 for layer in dense]
     return torch.stack([*terms, torch.stack(terms).sum()])
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None, label_smoothing: float) -> Tensor:
+    """Return the mean cross entropy; the arguments are those of ``losses``."""
+    if class_weights is None or not labels.is_floating_point():
+        return F.cross_entropy(logits, labels, class_weights, label_smoothing=label_smoothing)
+    # For probabilities, PyTorch divides by N instead of the sum of the weights.
+    total = F.cross_entropy(logits, labels, class_weights, reduction="sum", label_smoothing=label_smoothing)
+    return total / (labels @ class_weights).sum()
 
 
 def balanced_weights(labels: Tensor, classes: int) -> Tensor:

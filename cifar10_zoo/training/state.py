@@ -130,7 +130,7 @@ class TrainingState:
 
         Args:
             images: [N, 3, K, K] float32, standardized.
-            labels: [N] int64.
+            labels: [N] int64, or probabilities [N, classes] float32.
 
         Returns:
             The losses before the update, [4] float32, in the order of ``loss.LOSS_NAMES``.
