@@ -196,7 +196,7 @@ def prune(directory: Path, keep_steps: Collection[int | None] = ()) -> None:
 
 def find(directory: Path) -> list[Path]:
     """Return the paths of the checkpoints in ``directory``, lowest step first."""
-    paths = directory.iterdir() if directory.exists() else []
+    paths = directory.iterdir() if directory.is_dir() else []
     return sorted((path for path in paths if _FILE_NAME.fullmatch(path.name)), key=_step)
 
 
