@@ -16,9 +16,11 @@ from cifar10_zoo import image_folders, synthetic, train
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data import cifar10
 from cifar10_zoo.data.dataset import Dataset
+from cifar10_zoo.data.load import load
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.checkpoint import Checkpoint
-from tests.helpers.command_line import ROOT, run
+from tests.helpers.command_line import run_here
+from tests.helpers.data_files import write_drawings
 from tests.helpers.golden_reference import GOLDEN
 from tests.helpers.gpu import can_use_gpu
 from tests.helpers.shapes import Trained, colored_images
@@ -57,9 +59,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with the synthetic data set."""
+    """A data directory with the synthetic data set: as many images as CIFAR-10, in the same format."""
     folder = tmp_path_factory.mktemp("synthetic")
     synthetic.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drawings_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with 500 training and 300 test images, drawn like the images of the synthetic data set."""
+    folder = tmp_path_factory.mktemp("drawings")
+    write_drawings(folder, batch_size=100, test_batch_size=300)
     return folder
 
 
@@ -76,33 +86,33 @@ def cifar10_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def train_dir(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a short run on the synthetic data set, with checkpoints of steps 40 and 60."""
+def train_dir(drawings_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a short run on ``drawings_dir``, with checkpoints of steps 40 and 60."""
     folder = tmp_path_factory.mktemp("train")
-    recipe = Hyperparameters(batch_size=64)
+    recipe = Hyperparameters(batch_size=16)
     for steps in (40, 60):
-        options = train.Options(data_dir=synthetic_dir, train_dir=folder, max_steps=steps, hyperparameters=recipe)
+        options = train.Options(data_dir=drawings_dir, train_dir=folder, max_steps=steps, hyperparameters=recipe)
         train.train(options)
     return folder
 
 
 @pytest.fixture(scope="session")
-def model_file(train_dir: Path, synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file that export/to_onnx.py writes for the newest checkpoint, in a directory without other files."""
+def model_file(train_dir: Path, drawings_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that ``python -m cifar10_export`` writes for the newest checkpoint, in a folder without other files."""
     output = tmp_path_factory.mktemp("export") / "model.onnx"
-    words = ("--checkpoint-dir", train_dir, "--data-dir", synthetic_dir, "--output", output)
-    result = run(ROOT / "export" / "to_onnx.py", *words)
+    result = run_here(
+        *("cifar10_export", "--checkpoint-dir", train_dir, "--data-dir", drawings_dir, "--output", output)
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
     return output
 
 
 @pytest.fixture(scope="session")
-def folder(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first 300 test images as PNG files in class folders."""
-    data = cifar10.load(synthetic_dir, "test")
+def folder(drawings_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The 300 test images of ``drawings_dir`` as PNG files in class folders."""
     target = tmp_path_factory.mktemp("images") / "test"
-    image_folders.write(Dataset(data.name, data.classes, data.images[:300], data.labels[:300]), target)
+    image_folders.write(load(drawings_dir, "test"), target)
     return target
 
 

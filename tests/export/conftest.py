@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from cifar10_export.exporter import Images
 
-from cifar10_zoo.data import cifar10
+from cifar10_zoo.data.load import load
 from cifar10_zoo.network.model import Cifar10Net
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.checkpoint import Checkpoint
@@ -27,9 +27,9 @@ def network(trained: Checkpoint) -> Cifar10Net:
 
 
 @pytest.fixture(scope="session")
-def few_images(synthetic_dir: Path) -> Images:
+def few_images(drawings_dir: Path) -> Images:
     """The first images of each split."""
-    test, train = cifar10.load(synthetic_dir, "test"), cifar10.load(synthetic_dir, "train")
+    test, train = load(drawings_dir, "test"), load(drawings_dir, "train")
     return Images(first(IMAGES, test), train.images[:IMAGES])
 
 

@@ -13,10 +13,8 @@ from cifar10_export.command import Options, export
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.state import TrainingState
-from tests.helpers.command_line import ROOT, assert_fails_cleanly, run
+from tests.helpers.command_line import ROOT, assert_fails_cleanly, run, run_here
 from tests.helpers.onnx_files import metadata_of
-
-TO_ONNX = ROOT / "export" / "to_onnx.py"
 
 
 @pytest.mark.parametrize("module", ["cifar10_export", "cifar10_export.command"])
@@ -50,13 +48,13 @@ def test_without_a_data_set_the_accuracy_is_left_out(train_dir: Path, tmp_path: 
 
 @pytest.mark.parametrize("output", [".", "nowhere/model.onnx"], ids=["a folder", "in a missing folder"])
 def test_an_output_that_cannot_be_written_is_refused(train_dir: Path, tmp_path: Path, output: str) -> None:
-    result = run(TO_ONNX, "--checkpoint-dir", train_dir, "--output", tmp_path / output)
+    result = run_here("cifar10_export", "--checkpoint-dir", train_dir, "--output", tmp_path / output)
     assert_fails_cleanly(result, 2, "--output")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_without_checkpoints_is_refused(tmp_path: Path) -> None:
-    result = run(TO_ONNX, "--checkpoint-dir", tmp_path, "--output", tmp_path / "model.onnx")
+    result = run_here("cifar10_export", "--checkpoint-dir", tmp_path, "--output", tmp_path / "model.onnx")
     assert_fails_cleanly(result, 1, f"no checkpoint in {tmp_path}")
     assert list(tmp_path.iterdir()) == []
 
@@ -77,17 +75,17 @@ def test_a_folder_without_checkpoints_is_refused(tmp_path: Path) -> None:
 def test_an_impossible_variant_is_refused(
     train_dir: Path, tmp_path: Path, words: tuple[str, ...], status: int, part: str
 ) -> None:
-    result = run(TO_ONNX, "--checkpoint-dir", train_dir, "--output", tmp_path / "model.onnx", *words)
+    result = run_here("cifar10_export", "--checkpoint-dir", train_dir, "--output", tmp_path / "model.onnx", *words)
     assert_fails_cleanly(result, status, part)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_int8_stores_every_large_weight_but_the_last_in_8_bits(
-    train_dir: Path, synthetic_dir: Path, tmp_path: Path
+    train_dir: Path, drawings_dir: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "model.onnx"
-    words = ("--checkpoint-dir", train_dir, "--data-dir", synthetic_dir, "--output", output)
-    result = run(TO_ONNX, *words, "--precision", "int8")
+    words = ("--checkpoint-dir", train_dir, "--data-dir", drawings_dir, "--output", output)
+    result = run(ROOT / "export" / "to_onnx.py", *words, "--precision", "int8")
     assert result.returncode == 0, result.stderr
     assert "as accurate as PyTorch in int8" in result.stderr
     model = onnx.load(output)

@@ -11,6 +11,7 @@ from cifar10_export.exporter import Images, export_checkpoint
 
 from cifar10_zoo.data import cifar10
 from cifar10_zoo.data.dataset import Dataset
+from cifar10_zoo.data.load import load
 from cifar10_zoo.errors import CheckpointError
 from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.inference import predict
@@ -42,15 +43,15 @@ def test_inputs_and_outputs_are_those_of_the_contract(content: bytes) -> None:
 
 
 def test_the_metadata_has_labels_origin_variant_and_accuracy(
-    content: bytes, trained: Checkpoint, synthetic_dir: Path
+    content: bytes, trained: Checkpoint, drawings_dir: Path
 ) -> None:
-    test = cifar10.load(synthetic_dir, "test")
+    test = load(drawings_dir, "test")
     accuracy = (predict(trained.ema_model(), test.images).argmax(dim=1) == test.labels).double().mean()
     metadata = metadata_of(content)
     assert json.loads(metadata.pop("labels")) == list(cifar10.CLASSES["synthetic"])
     assert metadata.pop("cifar10_zoo_version")
     assert metadata == {
-        "dataset": "synthetic",
+        "dataset": "custom",
         "step": "60",
         "precision": "fp32",
         "layout": "winograd",
@@ -71,7 +72,7 @@ def test_the_metadata_of_a_ten_crop_model_has_views_10(trained: Checkpoint) -> N
 def test_test_images_of_other_classes_are_refused(trained: Checkpoint, few_images: Images) -> None:
     assert few_images.test is not None
     other = Dataset("cifar10", cifar10.CLASSES["cifar10"], few_images.test.images, few_images.test.labels)
-    with pytest.raises(CheckpointError, match="was trained on synthetic data"):
+    with pytest.raises(CheckpointError, match="was trained on custom data"):
         export_checkpoint(trained, Variant(), Images(other))
 
 

@@ -31,12 +31,12 @@ def full_range(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("full_range")
 def test_a_file_with_8_bit_weights_is_refused_and_not_written(
-    train_dir: Path, synthetic_dir: Path, tmp_path: Path
+    train_dir: Path, drawings_dir: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "model.onnx"
     message = r"weight_quantized has int8 weights from -12[78] to 12[78]; .*: quantize with reduce_range=True"
     with pytest.raises(SaturationError, match=message):
-        export(Options("int8", checkpoint_dir=train_dir, output=output, data_dir=synthetic_dir))
+        export(Options("int8", checkpoint_dir=train_dir, output=output, data_dir=drawings_dir))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,13 +1,18 @@
-"""Run the commands in a subprocess, as a user does."""
+"""Run the commands in a process, as a user does, or in the process of the tests, which saves their imports."""
 
 import ctypes
+import io
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 import sysconfig
+import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 ROOT = Path(__file__).parents[2]
 CIFAR10_INFER = Path(shutil.which("cifar10-infer", path=sysconfig.get_path("scripts")) or "cifar10-infer")
@@ -45,9 +50,27 @@ def _give_up_overriding_modes() -> None:
     ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override)
 
 
-def zoo(command: str, *words: object, obeys_modes: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m cifar10_zoo.COMMAND WORDS...``."""
-    return run("-m", f"cifar10_zoo.{command}", *words, obeys_modes=obeys_modes)
+def zoo(command: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """Do what ``python -m cifar10_zoo.COMMAND WORDS...`` does, in this process."""
+    return run_here(f"cifar10_zoo.{command}", *words)
+
+
+def run_here(module: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """Do what ``python -m MODULE WORDS...`` does, in this process: it has imported PyTorch, which takes seconds.
+
+    For tests of signals, exit and imports, use ``run``.
+    """
+    argv = [module, *map(str, words)]
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with patch.object(sys, "argv", argv), redirect_stdout(stdout), redirect_stderr(stderr), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* found in sys.modules", RuntimeWarning)
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            status: object = 0
+        except SystemExit as end:
+            status = end.code or 0
+    assert isinstance(status, int)
+    return subprocess.CompletedProcess(argv, status, stdout.getvalue(), stderr.getvalue())
 
 
 def infer(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

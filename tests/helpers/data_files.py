@@ -12,6 +12,9 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 from PIL import Image
 
+from cifar10_zoo import synthetic
+from cifar10_zoo.data.cifar10 import CLASSES
+
 
 def pixels(seed: int, size: int = 8) -> NDArray[np.uint8]:
     """Return an image [size, size, 3] of noise."""
@@ -86,6 +89,10 @@ def write_cifar100(data_dir: Path, count: int = 100) -> Path:
     return folder
 
 
+PYTHON_BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
+"""The files of CIFAR-10's Python version, without ``batches.meta``."""
+
+
 def python2_pickle(value: object) -> bytes:
     """Return a pickle of protocol 2 as Python 2 and NumPy 1 wrote it: CIFAR-10's Python version has such files."""
     return b"\x80\x02" + _python2(value) + b"."
@@ -119,8 +126,26 @@ def write_python_version(data_dir: Path, images: NDArray[np.uint8], labels: list
     folder = data_dir / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     (folder / "batches.meta").write_bytes(python2_pickle({b"label_names": [name.encode() for name in classes]}))
-    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
-        names = [b"%d.png" % number for number in range(len(labels))]
-        batch = {b"batch_label": b"a batch", b"labels": labels, b"data": images, b"filenames": names}
-        (folder / name).write_bytes(python2_pickle(batch))
+    for name in PYTHON_BATCHES:
+        write_python_batch(folder / name, images, labels)
     return folder
+
+
+def write_python_batch(path: Path, images: NDArray[np.uint8], labels: list[int]) -> None:
+    """Write one batch of CIFAR-10's Python version, with any number of images [N, 3072]."""
+    names = [b"%d.png" % number for number in range(len(labels))]
+    batch = {b"batch_label": b"a batch", b"labels": labels, b"data": images, b"filenames": names}
+    path.write_bytes(python2_pickle(batch))
+
+
+def write_drawings(data_dir: Path, batch_size: int, test_batch_size: int) -> None:
+    """Write drawings of the synthetic data set's classes: five batches for training, and another one for testing.
+
+    They are in CIFAR-10's Python version, because each batch of the binary version must have 10,000 images.
+    """
+    folder = write_python_version(data_dir, planes(1), [0], CLASSES["synthetic"])
+    for seed, name in enumerate(PYTHON_BATCHES):
+        random = np.random.default_rng(seed)
+        count = test_batch_size if name == "test_batch" else batch_size
+        labels = random.permutation(np.arange(count, dtype=np.uint16) % 10).astype(np.uint8)
+        write_python_batch(folder / name, synthetic.draw(labels, random).reshape(count, -1), labels.tolist())

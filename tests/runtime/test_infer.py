@@ -31,6 +31,7 @@ from pyarrow import parquet
 
 from cifar10_zoo import evaluate, from_tensorflow, image_folders, synthetic, train
 from cifar10_zoo.data import cifar10 as dataset
+from cifar10_zoo.data.load import load
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.inference import predict
 from tests.helpers import jpeg_cases, png_cases
@@ -43,7 +44,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_predictions_for_class_folders_are_those_of_pytorch(
-    folder: Path, model_file: Path, train_dir: Path, synthetic_dir: Path, tmp_path: Path
+    folder: Path, model_file: Path, train_dir: Path, drawings_dir: Path, tmp_path: Path
 ) -> None:
     """The label and probability of each file, and the accuracy, are those of PyTorch on the data set."""
     result = infer(folder, "--model", model_file, "--output", tmp_path / "out.csv", "--batch-size", 7)
@@ -52,8 +53,8 @@ def test_predictions_for_class_folders_are_those_of_pytorch(
     rows = rows_of(tmp_path / "out.csv")
     assert list(rows[0]) == ["path", "label", "probability", "error"]
 
-    test = dataset.load(synthetic_dir, "test")
-    logits = predict(checkpoint.read(train_dir / "model.ckpt-60.safetensors").ema_model(), test.images[:300])
+    test = load(drawings_dir, "test")
+    logits = predict(checkpoint.read(train_dir / "model.ckpt-60.safetensors").ema_model(), test.images)
     expected = {}
     for number, (label, scores) in enumerate(zip(test.labels.tolist(), logits, strict=False)):
         path = folder / test.classes[label] / f"{number:05d}.png"

@@ -17,6 +17,7 @@ from cifar10_runtime.engine.threads import usable_processors
 
 from cifar10_zoo.data import cifar10
 from cifar10_zoo.data.dataset import Dataset
+from cifar10_zoo.data.load import load
 from tests.helpers.command_line import assert_fails_cleanly, infer
 from tests.helpers.openvino import python_path, run_scenario
 from tests.stress.interrupt_inference import end, rows_of, start, wait_for_reader
@@ -42,10 +43,10 @@ def with_openvino(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def synthetic_images(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic_images(drawings_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A .npy file of 200 synthetic images."""
     path = tmp_path_factory.mktemp("synthetic") / "images.npy"
-    np.save(path, pixels(cifar10.load(synthetic_dir, "test"))[:200])
+    np.save(path, pixels(load(drawings_dir, "test"))[:200])
     return path
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import tyro
 
+from cifar10_zoo import cli, train
 from cifar10_zoo.training import checkpoint
 
 
@@ -47,10 +48,10 @@ def kill_and_compare(data_dir: Path, directory: Path, kills: int, steps: int, se
             process.kill()
         has_checkpoint = checkpoint.find(directory / "killed")
         killed_at.append(checkpoint.read_newest(directory / "killed").step if has_checkpoint else 0)
-    for name in ("killed", "undisturbed"):
-        with start(data_dir, directory / name, steps) as process:
-            process.communicate()
-        assert process.returncode == 0
+    with start(data_dir, directory / "killed", steps) as process:
+        process.communicate()
+    assert process.returncode == 0
+    train.train(cli.parse(train.Options, words(data_dir, directory / "undisturbed", steps)))
     killed, undisturbed = (checkpoint.read_newest(directory / name) for name in ("killed", "undisturbed"))
     assert killed.step == undisturbed.step == steps
     assert killed.sha256 == undisturbed.sha256
@@ -60,11 +61,14 @@ def kill_and_compare(data_dir: Path, directory: Path, kills: int, steps: int, se
 
 def start(data_dir: Path, train_dir: Path, steps: int) -> subprocess.Popen[str]:
     """Start a run that prints and saves each step."""
-    words = ["--data-dir", data_dir, "--train-dir", train_dir, "--max-steps", steps, "--batch-size", 8]
-    words += ["--device", "cpu", "--save-checkpoint-secs", 1e-9, "--log-frequency", 1]
-    return subprocess.Popen(
-        [sys.executable, "-m", "cifar10_zoo.train", *map(str, words)], stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "cifar10_zoo.train", *words(data_dir, train_dir, steps)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def words(data_dir: Path, train_dir: Path, steps: int) -> list[str]:
+    """Return the words of a run that prints and saves each step."""
+    places = ["--data-dir", str(data_dir), "--train-dir", str(train_dir), "--device", "cpu"]
+    return [*places, *f"--max-steps {steps} --batch-size 8 --save-checkpoint-secs 1e-9 --log-frequency 1".split()]
 
 
 if __name__ == "__main__":

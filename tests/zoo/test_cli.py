@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from cifar10_zoo import cli, evaluate, from_tensorflow, train
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.data import cifar10
+from cifar10_zoo.data.load import load
 from cifar10_zoo.errors import OptionError
 from cifar10_zoo.recipes import MODERN
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.inference import top1_accuracy
 from tests.helpers.command_line import assert_fails_cleanly, zoo
+from tests.helpers.onnx_files import first
 
 Value = bool | int | str
 Flags = dict[str, Value]
@@ -189,21 +190,21 @@ def test_a_converted_checkpoint_continues_with_the_number_of_processes_in_num_gp
 
 
 def test_the_tutorials_evaluation_evaluates_the_first_images_and_records_nothing(
-    synthetic_dir: Path, train_dir: Path
+    drawings_dir: Path, train_dir: Path
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in [train_dir, *train_dir.rglob("*")]}
     result = zoo(
         "evaluate",
-        f"--data_dir={synthetic_dir}",
+        f"--data_dir={drawings_dir}",
         f"--checkpoint_dir={train_dir}",
-        *("--eval_data=test", "-batch_size=100", "--num_examples=1000", "--use_fp16=False", "--run_once=True"),
+        *("--eval_data=test", "-batch_size=30", "--num_examples=100", "--use_fp16=False", "--run_once=True"),
         "--eval_interval_secs=5",
     )
     assert result.returncode == 0, result.stderr
-    data, model = cifar10.load(synthetic_dir, "test"), checkpoint.read_newest(train_dir).ema_model()
-    exact = top1_accuracy(model, replace(data, images=data.images[:1000], labels=data.labels[:1000]))
+    data, model = load(drawings_dir, "test"), checkpoint.read_newest(train_dir).ema_model()
+    exact = top1_accuracy(model, first(100, data))
     assert f"precision @ 1 = {exact:.3f}\n" in result.stdout
-    assert "step 60, 1000 synthetic images" in result.stderr
+    assert "step 60, 100 custom images" in result.stderr
     assert {path: path.stat().st_mtime_ns for path in [train_dir, *train_dir.rglob("*")]} == before
 
 

@@ -14,8 +14,8 @@ import torch
 
 from cifar10_zoo import train
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.data import cifar10
 from cifar10_zoo.data.batches import TrainingBatches
+from cifar10_zoo.data.load import load
 from cifar10_zoo.errors import CheckpointError
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.loss import losses
@@ -68,20 +68,20 @@ def test_two_ranks_compute_the_golden_gradient_of_two_towers(golden_folder: Path
 
 
 @pytest.fixture(scope="module")
-def trained(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(drawings_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a run of four steps on two ranks."""
     folder = tmp_path_factory.mktemp("two")
-    result = run(command(synthetic_dir, folder, 4))
+    result = run(command(drawings_dir, folder, 4))
     assert result.returncode == 0, result.stderr
     assert "2 processes, from step 0" in result.stderr
     assert len(re.findall("step 0, loss", result.stdout)) == 1, "only rank 0 prints"
     return folder
 
 
-def test_two_ranks_train_as_one_process_with_the_average_gradient(trained: Path, synthetic_dir: Path) -> None:
+def test_two_ranks_train_as_one_process_with_the_average_gradient(trained: Path, drawings_dir: Path) -> None:
     """Rank r trains on batch 2k + r in step k."""
     state = TrainingState(Hyperparameters(batch_size=BATCH_SIZE))
-    batches = TrainingBatches(cifar10.load(synthetic_dir, "train"), state.hyperparameters, state.device)
+    batches = TrainingBatches(load(drawings_dir, "train"), state.hyperparameters, state.device)
     for step in range(4):
         state.begin_step()
         state.optimizer.zero_grad()
@@ -98,25 +98,25 @@ def test_two_ranks_train_as_one_process_with_the_average_gradient(trained: Path,
 
 
 def test_an_interrupted_run_of_two_ranks_ends_with_equal_bits(
-    trained: Path, synthetic_dir: Path, tmp_path: Path
+    trained: Path, drawings_dir: Path, tmp_path: Path
 ) -> None:
     for steps in (3, 4):
-        assert run(command(synthetic_dir, tmp_path, steps)).returncode == 0
+        assert run(command(drawings_dir, tmp_path, steps)).returncode == 0
     assert checkpoint.read_newest(tmp_path).sha256 == checkpoint.read_newest(trained).sha256
 
 
-def test_a_run_of_two_ranks_does_not_continue_on_one(trained: Path, synthetic_dir: Path) -> None:
+def test_a_run_of_two_ranks_does_not_continue_on_one(trained: Path, drawings_dir: Path) -> None:
     one_rank = train.Options(
-        data_dir=synthetic_dir, train_dir=trained, hyperparameters=Hyperparameters(batch_size=BATCH_SIZE), device="cpu"
+        data_dir=drawings_dir, train_dir=trained, hyperparameters=Hyperparameters(batch_size=BATCH_SIZE), device="cpu"
     )
     with pytest.raises(CheckpointError, match="trained by 2 processes, not 1"):
         train.train(one_rank)
 
 
 @pytest.mark.parametrize("all_processes", [True, False], ids=["to all processes", "to rank 1"])
-def test_a_signal_stops_all_ranks_at_the_same_step(synthetic_dir: Path, tmp_path: Path, all_processes: bool) -> None:
+def test_a_signal_stops_all_ranks_at_the_same_step(drawings_dir: Path, tmp_path: Path, all_processes: bool) -> None:
     """Ctrl-C sends SIGINT to each process, and torchrun then sends SIGTERM; rank 1 informs rank 0."""
-    with start(command(synthetic_dir, tmp_path, 10**6, "--recipe", "modern")) as launcher:
+    with start(command(drawings_dir, tmp_path, 10**6, "--recipe", "modern")) as launcher:
         assert launcher.stdout is not None
         assert launcher.stderr is not None
         launcher.stdout.readline()
@@ -130,8 +130,8 @@ def test_a_signal_stops_all_ranks_at_the_same_step(synthetic_dir: Path, tmp_path
     assert checkpoint.read_newest(tmp_path).step % 10 == 1, "ranks agree to stop every ten steps"
 
 
-def test_a_killed_rank_ends_the_run_and_the_same_command_continues_it(synthetic_dir: Path, tmp_path: Path) -> None:
-    with start(command(synthetic_dir, tmp_path, 10**6, "--save-checkpoint-secs", 1e-9)) as launcher:
+def test_a_killed_rank_ends_the_run_and_the_same_command_continues_it(drawings_dir: Path, tmp_path: Path) -> None:
+    with start(command(drawings_dir, tmp_path, 10**6, "--save-checkpoint-secs", 1e-9)) as launcher:
         assert launcher.stdout is not None
         assert launcher.stderr is not None
         while "step 10, loss" not in launcher.stdout.readline():
@@ -142,14 +142,14 @@ def test_a_killed_rank_ends_the_run_and_the_same_command_continues_it(synthetic_
         assert launcher.wait() != 0
     assert "error: a process of this run is gone; start the run again and it continues" in errors
     saved = checkpoint.read_newest(tmp_path)
-    assert run(command(synthetic_dir, tmp_path, saved.step + 1)).returncode == 0
+    assert run(command(drawings_dir, tmp_path, saved.step + 1)).returncode == 0
     assert checkpoint.read_newest(tmp_path).step == saved.step + 1
     assert not Path(f"/proc/{first}").exists()
 
 
-def test_two_ranks_do_not_train_in_a_directory_in_use(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_two_ranks_do_not_train_in_a_directory_in_use(drawings_dir: Path, tmp_path: Path) -> None:
     with run_lock(tmp_path):
-        result = run(command(synthetic_dir, tmp_path, 1))
+        result = run(command(drawings_dir, tmp_path, 1))
     assert result.returncode != 0
     assert "rank1]: Traceback" not in result.stderr
     assert f"error: another training is under way in {tmp_path}" in result.stderr

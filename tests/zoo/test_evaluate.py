@@ -16,13 +16,12 @@ import torch
 from PIL import Image
 
 from cifar10_zoo import evaluate
-from cifar10_zoo.data import cifar10
+from cifar10_zoo.data.load import load
 from cifar10_zoo.errors import DatasetError, OptionError
 from cifar10_zoo.tracking import history, plots
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.inference import predict, top1_accuracy
-from tests.helpers.command_line import assert_fails_cleanly, zoo
-from tests.helpers.onnx_files import first
+from tests.helpers.command_line import assert_fails_cleanly, run, zoo
 from tests.helpers.shapes import Trained
 
 
@@ -45,25 +44,25 @@ def state_of(folder: Path) -> dict[Path, int]:
 
 
 def test_nothing_is_written_outside_eval_dir_and_a_read_only_run_is_no_error(
-    synthetic_dir: Path, read_only_run: Path, tmp_path: Path
+    drawings_dir: Path, read_only_run: Path, tmp_path: Path
 ) -> None:
     before = state_of(read_only_run)
     results = tmp_path / "new" / "results"
-    words = ("--data-dir", synthetic_dir, "--checkpoint-dir", read_only_run, "--run-once", "--device", "cpu")
-    for number in ([], ["--num_examples=10000"]):  # the tutorial's default means all test images
-        result = zoo("evaluate", *words, *number, "--eval-dir", results, obeys_modes=True)
-        assert result.returncode == 0, result.stderr
+    words = ("--data-dir", drawings_dir, "--checkpoint-dir", read_only_run, "--run-once", "--device", "cpu")
+    number = "--num_examples=10000"  # the tutorial's default means all test images
+    result = run("-m", "cifar10_zoo.evaluate", *words, number, "--eval-dir", results, obeys_modes=True)
+    assert result.returncode == 0, result.stderr
     assert state_of(read_only_run) == before
     model = checkpoint.read(read_only_run / "model.ckpt-60.safetensors").ema_model()
-    exact = top1_accuracy(model, cifar10.load(synthetic_dir, "test"))
-    assert history.evaluations(results) == [history.Evaluation(60, "test", 10_000, exact)]
+    exact = top1_accuracy(model, load(drawings_dir, "test"))
+    assert history.evaluations(results) == [history.Evaluation(60, "test", 300, exact)]
     assert (results / plots.FILE_NAME).read_bytes().startswith(b"\x89PNG")
     assert list(results.glob("events.out.tfevents*"))
 
 
-def test_a_repeated_evaluation_rewrites_no_file(synthetic_dir: Path, train_dir: Path, tmp_path: Path) -> None:
+def test_a_repeated_evaluation_rewrites_no_file(drawings_dir: Path, train_dir: Path, tmp_path: Path) -> None:
     shutil.copy(train_dir / "model.ckpt-60.safetensors", tmp_path)
-    options = evaluate.Options(data_dir=synthetic_dir, checkpoint_dir=tmp_path, run_once=True, device="cpu")
+    options = evaluate.Options(data_dir=drawings_dir, checkpoint_dir=tmp_path, run_once=True, device="cpu")
     evaluate.evaluate(options)
     written = (tmp_path / history.EVALUATIONS, tmp_path / plots.FILE_NAME)
     before = [path.stat().st_mtime_ns for path in written]
@@ -71,26 +70,27 @@ def test_a_repeated_evaluation_rewrites_no_file(synthetic_dir: Path, train_dir: 
     assert [path.stat().st_mtime_ns for path in written] == before
 
 
-def test_a_read_only_run_without_eval_dir_is_an_error_before_the_work(synthetic_dir: Path, read_only_run: Path) -> None:
-    words = ("--data-dir", synthetic_dir, "--checkpoint-dir", read_only_run, "--run-once", "--device", "cpu")
-    result = zoo("evaluate", *words, obeys_modes=True)
+def test_a_read_only_run_without_eval_dir_is_an_error_before_the_work(drawings_dir: Path, read_only_run: Path) -> None:
+    words = ("--data-dir", drawings_dir, "--checkpoint-dir", read_only_run, "--run-once", "--device", "cpu")
+    result = run("-m", "cifar10_zoo.evaluate", *words, obeys_modes=True)
     assert_fails_cleanly(result, 2, f"--checkpoint-dir {read_only_run} cannot be written to: name another --eval-dir")
     assert result.stdout == ""
 
 
 def test_an_eval_dir_that_cannot_be_created_is_an_error_before_the_work(
-    synthetic_dir: Path, train_dir: Path, tmp_path: Path
+    drawings_dir: Path, train_dir: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    words = ("--data-dir", synthetic_dir, "--checkpoint-dir", train_dir, "--run-once", "--device", "cpu")
+    words = ("--data-dir", drawings_dir, "--checkpoint-dir", train_dir, "--run-once", "--device", "cpu")
     result = zoo("evaluate", *words, "--eval-dir", tmp_path / "file" / "results")
     assert_fails_cleanly(result, 2, f"--eval-dir {tmp_path / 'file' / 'results'} cannot be created: Not a directory")
     assert result.stdout == ""
 
 
-def test_ten_crops_of_a_read_only_run_need_no_eval_dir(synthetic_dir: Path, read_only_run: Path) -> None:
-    words = ("--data-dir", synthetic_dir, "--checkpoint-dir", read_only_run, "--run-once", "--device", "cpu")
-    result = zoo("evaluate", *words, "--views", 10, "--num-examples", 200, obeys_modes=True)
+def test_ten_crops_of_a_read_only_run_need_no_eval_dir(drawings_dir: Path, read_only_run: Path) -> None:
+    words = ("--data-dir", drawings_dir, "--checkpoint-dir", read_only_run, "--run-once", "--device", "cpu")
+    crops = ("--views", 10, "--num-examples", 20)
+    result = run("-m", "cifar10_zoo.evaluate", *words, *crops, obeys_modes=True)
     assert result.returncode == 0, result.stderr
     assert "precision @ 1 = " in result.stdout
 
@@ -117,11 +117,11 @@ def test_one_file_for_two_options_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def evaluated(synthetic_dir: Path, train_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The page that --report writes for the first 500 test images, and the numbers of --json."""
+def evaluated(drawings_dir: Path, train_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The page that --report writes for the test images, and the numbers of --json."""
     folder = tmp_path_factory.mktemp("evaluated")
     page, numbers = folder / "report.html", folder / "numbers.json"
-    words = ("--data-dir", synthetic_dir, "--checkpoint-dir", train_dir, "--run-once", "--num-examples", 500)
+    words = ("--data-dir", drawings_dir, "--checkpoint-dir", train_dir, "--run-once")
     result = zoo("evaluate", *words, "--device", "cpu", "--report", page, "--json", numbers)
     assert result.returncode == 0, result.stderr
     return {"page": page.read_text(encoding="utf-8"), **json.loads(numbers.read_text())}
@@ -130,19 +130,19 @@ def evaluated(synthetic_dir: Path, train_dir: Path, tmp_path_factory: pytest.Tem
 def test_the_report_has_the_numbers_of_the_evaluation(evaluated: dict[str, Any], train_dir: Path) -> None:
     page, confusion = evaluated["page"], evaluated["confusion_matrix"]
     right = sum(confusion[label][label] for label in range(10))
-    assert f"<dd>{evaluated['accuracy']:.2%} <small>{right} of 500 images" in page
+    assert f"<dd>{evaluated['accuracy']:.2%} <small>{right} of 300 images" in page
     names = [each["name"] for each in evaluated["classes"]]
     for truth, row in zip(names, confusion, strict=True):
         for label, count in zip(names, row, strict=True):
             assert f'title="{truth} taken for {label}: {count} of {sum(row)} (' in page
     assert f"{train_dir / 'model.ckpt-60.safetensors'} (step 60)" in page
-    assert "synthetic, test images" in page
+    assert "custom, test images" in page
 
 
 def test_the_report_shows_the_pictures_of_the_worst_mistakes(
-    evaluated: dict[str, Any], synthetic_dir: Path, train_dir: Path
+    evaluated: dict[str, Any], drawings_dir: Path, train_dir: Path
 ) -> None:
-    data = first(500, cifar10.load(synthetic_dir, "test"))
+    data = load(drawings_dir, "test")
     probabilities = predict(checkpoint.read_newest(train_dir).ema_model(), data.images).softmax(dim=1)
     confidence, predictions = probabilities.max(dim=1)
     mistakes = (predictions != data.labels).nonzero().flatten().tolist()

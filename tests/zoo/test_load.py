@@ -31,7 +31,6 @@ from tests.helpers.data_files import (
     write_python_version,
 )
 from tests.helpers.image_files import image_seeds
-from tests.helpers.small_data import write_small_data
 
 CLASSES = cifar10.CLASSES["cifar10"]
 
@@ -351,10 +350,10 @@ def test_the_pixels_of_data_sets_without_files_are_those_of_inference_on_png_fil
         assert (image.permute(1, 2, 0).numpy() == decode(png(pixels(seed, 32)), size)).all()
 
 
-def test_the_binary_files_of_cifar10_are_resized_too(
-    synthetic_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_small_data(synthetic_dir, tmp_path, 3, monkeypatch)
+def test_the_binary_files_of_cifar10_are_resized_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cifar10, "RECORDS_PER_FILE", 3)
+    (tmp_path / cifar10.FOLDER).mkdir()
+    np.insert(planes(3), 0, 7, axis=1).tofile(tmp_path / cifar10.FOLDER / "test_batch.bin")
     small, large = (load(tmp_path, "test", options=ReadOptions(image_size=size)) for size in (32, 64))
     assert torch.equal(small.images, cifar10.load(tmp_path, "test").images)
     for before, after in zip(small.images, large.images, strict=True):

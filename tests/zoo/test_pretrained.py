@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cifar10_zoo import train
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data import cifar10
+from cifar10_zoo.data.load import load
 from cifar10_zoo.data.transforms import evaluation_images
 from cifar10_zoo.errors import CheckpointError, OptionError, ZooError
 from cifar10_zoo.network.batch_norm import fold_batch_norm, unfold_batch_norm
@@ -98,9 +99,9 @@ def test_a_network_that_was_trained_with_batch_norm_starts_training_with_its_own
     ids=["tutorial", "modern without batch norm", "modern"],
 )
 def test_a_run_on_the_same_classes_starts_with_the_answers_of_its_source(
-    source: str, recipe: Hyperparameters, synthetic_dir: Path
+    source: str, recipe: Hyperparameters, drawings_dir: Path
 ) -> None:
-    data = replace(first(300, cifar10.load(synthetic_dir, "train")), classes=cifar10.CLASSES["cifar10"])
+    data = replace(first(300, load(drawings_dir, "train")), classes=cifar10.CLASSES["cifar10"])
     state = TrainingState(recipe)
     assert start_from(source, state, data)
     network, _ = read_exported(FOLDER / SHIPPED[source])
@@ -147,9 +148,9 @@ def test_weights_that_cannot_be_used_are_an_error_that_names_the_option(source: 
 
 
 def test_the_command_records_the_source_and_refuses_to_change_it(
-    synthetic_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    drawings_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("--data-dir", synthetic_dir, "--train-dir", tmp_path, "--batch-size", 8, "--device", "cpu")
+    words = ("--data-dir", drawings_dir, "--train-dir", tmp_path, "--batch-size", 8, "--device", "cpu")
     result = zoo("train", *words, "--init-from", "modern", "--max-steps", 1)
     assert result.returncode == 0, result.stderr
     note = "starting with the weights of modern, except softmax_linear, which is new for these classes"
@@ -157,7 +158,7 @@ def test_the_command_records_the_source_and_refuses_to_change_it(
     assert checkpoint.read_newest(tmp_path).hyperparameters.init_from == "modern"
 
     recipe = Hyperparameters(batch_size=8, init_from="modern")
-    again = train.Options(data_dir=synthetic_dir, train_dir=tmp_path, max_steps=2, device="cpu", hyperparameters=recipe)
+    again = train.Options(data_dir=drawings_dir, train_dir=tmp_path, max_steps=2, device="cpu", hyperparameters=recipe)
     assert train.train(again).step == 2
     assert "starting with" not in capsys.readouterr().err
     with pytest.raises(CheckpointError, match="was trained with --init-from modern, not tutorial"):
@@ -171,9 +172,9 @@ def test_weights_without_batch_norm_are_refused_for_a_recipe_with_it() -> None:
         start_from("tutorial", TrainingState(RECIPES["modern"], classes=3), data)
 
 
-def test_a_changed_learning_rate_is_refused_with_init_from_as_the_way(synthetic_dir: Path, train_dir: Path) -> None:
-    recipe = Hyperparameters(batch_size=64, initial_learning_rate=0.05)
-    options = train.Options(data_dir=synthetic_dir, train_dir=train_dir, max_steps=70, hyperparameters=recipe)
+def test_a_changed_learning_rate_is_refused_with_init_from_as_the_way(drawings_dir: Path, train_dir: Path) -> None:
+    recipe = Hyperparameters(batch_size=16, initial_learning_rate=0.05)
+    options = train.Options(data_dir=drawings_dir, train_dir=train_dir, max_steps=70, hyperparameters=recipe)
     message = rf"--initial-learning-rate 0\.1, not 0\.05: .* choose another --train-dir and --init-from {train_dir}"
     with pytest.raises(CheckpointError, match=message):
         train.train(options)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from cifar10_zoo import evaluate, train
 from cifar10_zoo.config import Hyperparameters
-from cifar10_zoo.data import cifar10
+from cifar10_zoo.data.load import load
 from cifar10_zoo.data.transforms import evaluation_images, ten_crop
 from cifar10_zoo.errors import CheckpointError, OptionError
 from cifar10_zoo.network.batch_norm import Cifar10NetBN, named_tensors
@@ -25,10 +25,10 @@ from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.inference import predict_ten_crop
 from cifar10_zoo.training.schedule import learning_rate
 from cifar10_zoo.training.state import TrainingState
-from tests.helpers.command_line import ROOT, run, zoo
-from tests.helpers.small_data import write_small_data
+from tests.helpers.command_line import run_here, zoo
+from tests.helpers.onnx_files import first
 
-SHORT = replace(MODERN, batch_size=32, epochs=0.02)  # 31 steps
+SHORT = replace(MODERN, batch_size=16, epochs=0.01)  # 31 steps
 
 
 def options(data_dir: Path, train_dir: Path, **changes: Any) -> train.Options:
@@ -37,19 +37,19 @@ def options(data_dir: Path, train_dir: Path, **changes: Any) -> train.Options:
 
 
 @pytest.fixture(scope="module")
-def modern_dir(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def modern_dir(drawings_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a complete short run of the modern recipe."""
     folder = tmp_path_factory.mktemp("modern")
-    assert train.train(options(synthetic_dir, folder)).step == 31, "--epochs ends the run"
+    assert train.train(options(drawings_dir, folder)).step == 31, "--epochs ends the run"
     return folder
 
 
 def test_the_folded_network_gives_the_logits_of_the_network_with_batch_norm(
-    modern_dir: Path, synthetic_dir: Path
+    modern_dir: Path, drawings_dir: Path
 ) -> None:
     saved = checkpoint.read_newest(modern_dir)
     normalized = Cifar10NetBN().eval()
-    images = evaluation_images(cifar10.load(synthetic_dir, "test").images[:200])
+    images = evaluation_images(load(drawings_dir, "test").images[:200])
     with torch.no_grad():
         for name, tensor in named_tensors(normalized).items():
             tensor.copy_(saved.tensors[f"averages/{name}"])
@@ -62,7 +62,7 @@ def test_the_folded_network_gives_the_logits_of_the_network_with_batch_norm(
 def test_the_modern_recipe_exports_the_tutorials_graph(modern_dir: Path, model_file: Path, tmp_path: Path) -> None:
     """The nodes and the shapes of the weights are equal."""
     words = ("--checkpoint-dir", modern_dir, "--data-dir", tmp_path, "--output", tmp_path / "modern.onnx")
-    result = run(ROOT / "export" / "to_onnx.py", *words)
+    result = run_here("cifar10_export", *words)
     assert result.returncode == 0, result.stderr
 
     def structure(model: onnx.ModelProto) -> list[object]:
@@ -72,23 +72,23 @@ def test_the_modern_recipe_exports_the_tutorials_graph(modern_dir: Path, model_f
     assert structure(onnx.load(tmp_path / "modern.onnx")) == structure(onnx.load(model_file))
 
 
-def test_an_interrupted_run_ends_with_the_same_bits(modern_dir: Path, synthetic_dir: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_with_the_same_bits(modern_dir: Path, drawings_dir: Path, tmp_path: Path) -> None:
     """The checkpoint contains momentum and running statistics."""
     for steps in (1, 20, 40):
-        train.train(options(synthetic_dir, tmp_path, max_steps=steps))
+        train.train(options(drawings_dir, tmp_path, max_steps=steps))
     whole, parts = checkpoint.read_newest(modern_dir), checkpoint.read_newest(tmp_path)
     assert whole.step == parts.step == 31
     assert whole.sha256 == parts.sha256
     assert {"momentum/conv1.weight", "weights/conv1_norm.mean", "averages/conv1_norm.variance"} <= whole.tensors.keys()
 
 
-def test_a_flag_changes_one_value_of_the_recipe(synthetic_dir: Path, tmp_path: Path) -> None:
-    words = ("--data-dir", synthetic_dir, "--train-dir", tmp_path, "--max-steps", 1, "--batch-size", 8)
+def test_a_flag_changes_one_value_of_the_recipe(drawings_dir: Path, tmp_path: Path) -> None:
+    words = ("--data-dir", drawings_dir, "--train-dir", tmp_path, "--max-steps", 1, "--batch-size", 8)
     result = zoo("train", "--recipe", "modern", *words, "--momentum", 0.5)
     assert result.returncode == 0, result.stderr
     assert checkpoint.read_newest(tmp_path).hyperparameters == replace(MODERN, batch_size=8, momentum=0.5)
     with pytest.raises(CheckpointError, match=r"--recipe modern, not tutorial, .* --momentum 0\.5, not 0\.0"):
-        train.train(options(synthetic_dir, tmp_path, hyperparameters=Hyperparameters(batch_size=8)))
+        train.train(options(drawings_dir, tmp_path, hyperparameters=Hyperparameters(batch_size=8)))
 
 
 @pytest.mark.parametrize(
@@ -144,49 +144,43 @@ def test_a_step_of_the_modern_recipe_equals_its_formulas() -> None:
         torch.testing.assert_close(updated[name], expected, rtol=0, atol=1e-7, msg=name)
 
 
-def test_whiten_initializes_weights_and_ema_weights_of_conv1(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_whiten_initializes_weights_and_ema_weights_of_conv1(drawings_dir: Path, tmp_path: Path) -> None:
     recipe = replace(SHORT, initial_learning_rate=1e-12)
-    state = train.train(options(synthetic_dir, tmp_path, hyperparameters=recipe, max_steps=1))
-    filters = whitening_filters(evaluation_images(cifar10.load(synthetic_dir, "train").images[:IMAGES]))
+    state = train.train(options(drawings_dir, tmp_path, hyperparameters=recipe, max_steps=1))
+    filters = whitening_filters(evaluation_images(load(drawings_dir, "train").images[:IMAGES]))
     torch.testing.assert_close(state.model.conv1.weight.detach(), filters)
     torch.testing.assert_close(state.ema.weights["conv1.weight"], filters)
 
 
-def test_epochs_end_a_run_of_the_tutorials_recipe(synthetic_dir: Path, tmp_path: Path) -> None:
-    recipe = Hyperparameters(batch_size=500, epochs=0.02)
-    assert train.train(options(synthetic_dir, tmp_path, hyperparameters=recipe)).step == 2
+def test_epochs_end_a_run_of_the_tutorials_recipe(drawings_dir: Path, tmp_path: Path) -> None:
+    recipe = Hyperparameters(batch_size=16, epochs=0.0007)
+    assert train.train(options(drawings_dir, tmp_path, hyperparameters=recipe)).step == 2
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-def test_compiled_and_eager_training_have_the_same_losses(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_compiled_and_eager_training_have_the_same_losses(drawings_dir: Path, tmp_path: Path) -> None:
     for name in ("compiled", "eager"):
-        chosen = options(synthetic_dir, tmp_path / name, max_steps=3, log_frequency=1, compile=name == "compiled")
+        chosen = options(drawings_dir, tmp_path / name, max_steps=3, log_frequency=1, compile=name == "compiled")
         train.train(chosen)
     compiled, eager = ([row.total_loss for row in history.losses(tmp_path / name)] for name in ("compiled", "eager"))
     assert compiled == pytest.approx(eager, rel=1e-4)
 
 
 def test_compile_without_a_compiler_is_an_error(
-    synthetic_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawings_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", "/nowhere/g++")
     with pytest.raises(OptionError, match=r"--compile needs a C\+\+ compiler"):
-        options(synthetic_dir, tmp_path, compile=True)
+        options(drawings_dir, tmp_path, compile=True)
 
 
 def test_views_10_evaluates_the_average_of_ten_crops_without_recording_it(
-    synthetic_dir: Path,
-    modern_dir: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    drawings_dir: Path, modern_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_small_data(synthetic_dir, tmp_path, 40, monkeypatch)
-    few = cifar10.load(tmp_path, "test")
-    evaluate.evaluate(
-        evaluate.Options(data_dir=tmp_path, checkpoint_dir=modern_dir, views=10, run_once=True, device="cpu")
-    )
+    few = first(40, load(drawings_dir, "test"))
+    options = evaluate.Options(checkpoint_dir=modern_dir, views=10)
     model = checkpoint.read_newest(modern_dir).ema_model()
+    evaluate.evaluate_checkpoint(checkpoint.read_newest(modern_dir), few, torch.device("cpu"), options)
     with torch.no_grad():
         scores = sum(model(crop).softmax(dim=1) for crop in ten_crop(few.images)) / 10
     torch.testing.assert_close(predict_ten_crop(model, few.images), scores)

@@ -36,14 +36,14 @@ def options(data_dir: Path, train_dir: Path, max_steps: int) -> train.Options:
 
 
 @pytest.fixture(scope="module")
-def run_dir(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_dir(drawings_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose steps 2 and 3 are lost in a crash and repeated; it ends at step 6, and is evaluated."""
     folder = tmp_path_factory.mktemp("summaries")
     for steps in (2, 4):
-        train.train(options(synthetic_dir, folder, steps))
+        train.train(options(drawings_dir, folder, steps))
     (folder / "model.ckpt-4.safetensors").unlink()
-    train.train(options(synthetic_dir, folder, 6))
-    evaluate.evaluate(evaluate.Options(data_dir=synthetic_dir, checkpoint_dir=folder, run_once=True, device="cpu"))
+    train.train(options(drawings_dir, folder, 6))
+    evaluate.evaluate(evaluate.Options(data_dir=drawings_dir, checkpoint_dir=folder, run_once=True, device="cpu"))
     return folder
 
 
@@ -101,8 +101,8 @@ def test_the_summaries_hold_the_numbers_of_the_run(run_dir: Path) -> None:
     assert histogram.sum_squares == pytest.approx(float(weights.double().square().sum()))
 
 
-def test_training_without_summaries_ends_with_the_same_bits(synthetic_dir: Path, run_dir: Path, tmp_path: Path) -> None:
-    without = train.Options(**vars(options(synthetic_dir, tmp_path, 6)) | {"summary_frequency": 0})
+def test_training_without_summaries_ends_with_the_same_bits(drawings_dir: Path, run_dir: Path, tmp_path: Path) -> None:
+    without = train.Options(**vars(options(drawings_dir, tmp_path, 6)) | {"summary_frequency": 0})
     train.train(without)
     assert not list(tmp_path.glob("events*"))
     assert checkpoint.read_newest(tmp_path).sha256 == checkpoint.read_newest(run_dir).sha256

@@ -20,6 +20,7 @@ from cifar10_zoo import evaluate, train
 from cifar10_zoo.config import Hyperparameters, Precision
 from cifar10_zoo.data import cifar10
 from cifar10_zoo.data.batches import TrainingBatches
+from cifar10_zoo.data.load import load
 from cifar10_zoo.errors import CheckpointError, OptionError, TrainingError
 from cifar10_zoo.recipes import MODERN, TUTORIAL, chosen_recipe
 from cifar10_zoo.tracking import history, plots
@@ -28,8 +29,7 @@ from cifar10_zoo.training.cuda_graph import GraphedStep
 from cifar10_zoo.training.inference import top1_accuracy
 from cifar10_zoo.training.run_control import stop_on_signals
 from cifar10_zoo.training.state import TrainingState
-from tests.helpers.command_line import assert_fails_cleanly, zoo
-from tests.helpers.small_data import write_small_data
+from tests.helpers.command_line import assert_fails_cleanly, run, zoo
 from tests.stress.kill_training import kill_and_compare
 
 LINE = re.compile(
@@ -57,10 +57,10 @@ def newest(folder: Path) -> checkpoint.Checkpoint:
     return checkpoint.read(path)
 
 
-def test_resuming_gives_the_same_bits_as_never_stopping(synthetic_dir: Path, tmp_path: Path) -> None:
-    train.train(options(synthetic_dir, tmp_path / "whole", 7))
+def test_resuming_gives_the_same_bits_as_never_stopping(drawings_dir: Path, tmp_path: Path) -> None:
+    train.train(options(drawings_dir, tmp_path / "whole", 7))
     for stop in (1, 4, 7):
-        train.train(options(synthetic_dir, tmp_path / "parts", stop))
+        train.train(options(drawings_dir, tmp_path / "parts", stop))
     whole, parts = newest(tmp_path / "whole"), newest(tmp_path / "parts")
     assert whole.step == parts.step == 7
     assert whole.sha256 == parts.sha256
@@ -69,14 +69,15 @@ def test_resuming_gives_the_same_bits_as_never_stopping(synthetic_dir: Path, tmp
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_low_precision_learns_and_resumes_exactly(synthetic_dir: Path, tmp_path: Path, precision: str) -> None:
+def test_low_precision_learns_and_resumes_exactly(drawings_dir: Path, tmp_path: Path, precision: str) -> None:
     """With fp16, the loss scale is part of the state."""
-    whole = train.train(options(synthetic_dir, tmp_path / "whole", 10, precision=precision))
-    for stop in (4, 10):
-        parts = train.train(options(synthetic_dir, tmp_path / "parts", stop, precision=precision))
+    run = partial(options, drawings_dir, batch_size=8)
+    whole = train.train(run(tmp_path / "whole", 6, precision=precision))
+    for stop in (3, 6):
+        parts = train.train(run(tmp_path / "parts", stop, precision=precision))
     assert newest(tmp_path / "whole").sha256 == newest(tmp_path / "parts").sha256
     assert whole.scaler.state_dict() == parts.scaler.state_dict()
-    full = train.train(options(synthetic_dir, tmp_path / "fp32", 10))
+    full = train.train(run(tmp_path / "fp32", 6))
     difference, change = (
         torch.cat([(p - q).flatten() for p, q in zip(state.model.parameters(), full.model.parameters(), strict=True)])
         for state in (whole, TrainingState(full.hyperparameters))
@@ -88,6 +89,7 @@ def test_use_fp16_and_log_device_placement_work_as_in_the_tutorial(synthetic_dir
     words = ("--data-dir", synthetic_dir, "--train-dir", tmp_path, "--max-steps", 2, "--batch-size", 8, "--use_fp16")
     result = zoo("train", *words, "--log_device_placement", "--device", "cpu")
     assert result.returncode == 0, result.stderr
+    assert "50000 synthetic images" in result.stderr
     for line in (
         "images: torch.uint8 [50000, 3, 32, 32] on cpu",
         "weights/conv1.weight: torch.float32 [64, 3, 5, 5] on cpu",
@@ -97,9 +99,9 @@ def test_use_fp16_and_log_device_placement_work_as_in_the_tutorial(synthetic_dir
     assert "loss_scale" in newest(tmp_path).tensors
 
 
-def test_losses_and_curves_are_written_beside_the_checkpoints(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_losses_and_curves_are_written_beside_the_checkpoints(drawings_dir: Path, tmp_path: Path) -> None:
     """Rows of lost steps are dropped; the curves are drawn after training and again after each evaluation."""
-    run = partial(options, synthetic_dir, tmp_path, log_frequency=2)
+    run = partial(options, drawings_dir, tmp_path, log_frequency=2)
     train.train(run(4))
     (tmp_path / history.LOSSES).open("a").write("6,1.0,0.1\nnonsense\n")
     train.train(run(7))
@@ -109,14 +111,14 @@ def test_losses_and_curves_are_written_beside_the_checkpoints(synthetic_dir: Pat
     picture = tmp_path / plots.FILE_NAME
     trained = picture.read_bytes()
     assert trained.startswith(b"\x89PNG")
-    words = ("--data-dir", synthetic_dir, "--checkpoint-dir", tmp_path, "--run-once", "--device", "cpu")
+    words = ("--data-dir", drawings_dir, "--checkpoint-dir", tmp_path, "--run-once", "--device", "cpu")
     assert zoo("evaluate", *words).returncode == 0
     assert picture.read_bytes() != trained, "the evaluation adds a point"
 
 
-def test_a_terminal_shows_a_progress_bar(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_a_terminal_shows_a_progress_bar(drawings_dir: Path, tmp_path: Path) -> None:
     """On a pseudo-terminal, the bar shows loss and images/s, and the tutorial's lines are absent."""
-    words = ["--data-dir", synthetic_dir, "--train-dir", tmp_path, "--max-steps", 30, "--batch-size", 16]
+    words = ["--data-dir", drawings_dir, "--train-dir", tmp_path, "--max-steps", 30, "--batch-size", 4]
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 120))
     command = [sys.executable, "-m", "cifar10_zoo.train", *map(str, words)]
@@ -138,59 +140,50 @@ def _read_terminal(terminal: int) -> bytes:
         return b""
 
 
-def test_the_files_of_a_finished_run_do_not_change(train_dir: Path, synthetic_dir: Path) -> None:
+def test_the_files_of_a_finished_run_do_not_change(train_dir: Path, drawings_dir: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in train_dir.iterdir()}
-    state = train.train(options(synthetic_dir, train_dir, 50, batch_size=64))
+    state = train.train(options(drawings_dir, train_dir, 50))
     assert state.step == 60
     assert {path: path.stat().st_mtime_ns for path in train_dir.iterdir()} == before
 
 
-def test_the_command_learns_and_evaluates(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_the_command_learns_and_evaluates(drawings_dir: Path, tmp_path: Path) -> None:
     """Both spellings of options work, the lines are the tutorial's, and the EMA weights soon beat chance."""
-    result = zoo(
-        *("train", "--data_dir", synthetic_dir, "--train-dir", tmp_path, "--max_steps", 100, "--batch-size", 64),
-        *("--seed", 1, "--device", "cpu"),
+    result = run(
+        *("-m", "cifar10_zoo.train", "--data_dir", drawings_dir, "--train-dir", tmp_path, "--max_steps", 100),
+        *("--batch-size", 32, "--seed", 1, "--device", "cpu"),
     )
     assert result.returncode == 0, result.stderr
-    assert "50000 synthetic images" in result.stderr
+    assert "500 custom images" in result.stderr
     lines = [LINE.fullmatch(line) for line in result.stdout.splitlines()]
     assert [int(line[1]) for line in lines if line] == list(range(0, 100, 10))
     losses = [float(line[2]) for line in lines if line]
     assert 4.6 < losses[0] < 4.75, "the logged loss is the total loss, weight decay included"
     assert losses[-1] < losses[0] - 0.5
 
-    result = zoo(
-        *("evaluate", "--data-dir", synthetic_dir, "--checkpoint_dir", tmp_path, "--run-once", "--device", "cpu")
-    )
+    words = ("--data-dir", drawings_dir, "--checkpoint_dir", tmp_path, "--run-once", "--device", "cpu")
+    result = run("-m", "cifar10_zoo.evaluate", *words)
     assert result.returncode == 0, result.stderr
     precision = re.fullmatch(r"\S+ \S+: precision @ 1 = (0\.\d{3})\n", result.stdout)
     assert precision
     assert float(precision[1]) > 0.4
-    assert "step 100, 10000 synthetic images" in result.stderr
-    exact = top1_accuracy(newest(tmp_path).ema_model(), cifar10.load(synthetic_dir, "test"))
+    assert "step 100, 300 custom images" in result.stderr
+    exact = top1_accuracy(newest(tmp_path).ema_model(), load(drawings_dir, "test"))
     assert precision[1] == f"{exact:.3f}"
-    assert history.evaluations(tmp_path) == [history.Evaluation(100, "test", 10_000, exact)]
+    assert history.evaluations(tmp_path) == [history.Evaluation(100, "test", 300, exact)]
 
 
-def test_train_eval_evaluates_the_training_images(
-    synthetic_dir: Path, train_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A training split of five files of 100 images saves time."""
-    data_dir, checkpoint_dir = tmp_path / "data", tmp_path / "train"
-    write_small_data(synthetic_dir, data_dir, 100, monkeypatch)
-    checkpoint_dir.mkdir()
-    (checkpoint_dir / "model.ckpt-60.safetensors").symlink_to(train_dir / "model.ckpt-60.safetensors")
+def test_train_eval_evaluates_the_training_images(drawings_dir: Path, train_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt-60.safetensors").symlink_to(train_dir / "model.ckpt-60.safetensors")
     evaluate.evaluate(
-        evaluate.Options(data_dir=data_dir, checkpoint_dir=checkpoint_dir, run_once=True, eval_data="train_eval")
+        evaluate.Options(data_dir=drawings_dir, checkpoint_dir=tmp_path, run_once=True, eval_data="train_eval")
     )
-    training_images = cifar10.load(data_dir, "train")
-    assert len(training_images.images) == 500
-    exact = top1_accuracy(newest(checkpoint_dir).ema_model(), training_images)
-    assert history.evaluations(checkpoint_dir) == [history.Evaluation(60, "train_eval", 500, exact)]
+    exact = top1_accuracy(newest(tmp_path).ema_model(), load(drawings_dir, "train"))
+    assert history.evaluations(tmp_path) == [history.Evaluation(60, "train_eval", 500, exact)]
 
 
-def test_sigterm_saves_the_current_step(synthetic_dir: Path, tmp_path: Path) -> None:
-    words = ["--data-dir", synthetic_dir, "--train-dir", tmp_path, "--batch-size", 16, "--log-frequency", 1]
+def test_sigterm_saves_the_current_step(drawings_dir: Path, tmp_path: Path) -> None:
+    words = ["--data-dir", drawings_dir, "--train-dir", tmp_path, "--batch-size", 16, "--log-frequency", 1]
     command = [sys.executable, "-m", "cifar10_zoo.train", *map(str, words)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -217,9 +210,9 @@ def test_the_first_signal_is_reported_and_ignored_signals_stay_ignored() -> None
         signal.signal(signal.SIGHUP, previous)
 
 
-def test_a_closed_console_saves_the_current_step(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_a_closed_console_saves_the_current_step(drawings_dir: Path, tmp_path: Path) -> None:
     """As in python -m cifar10_zoo.train | head -n 2."""
-    words = ["--data-dir", synthetic_dir, "--train-dir", tmp_path, "--batch-size", 16, "--log-frequency", 1]
+    words = ["--data-dir", drawings_dir, "--train-dir", tmp_path, "--batch-size", 16, "--log-frequency", 1]
     command = [sys.executable, "-m", "cifar10_zoo.train", *map(str, words)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -233,16 +226,16 @@ def test_a_closed_console_saves_the_current_step(synthetic_dir: Path, tmp_path: 
     assert newest(tmp_path).step >= 2
 
 
-def test_an_unusable_train_dir_is_an_error_before_the_first_step(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_an_unusable_train_dir_is_an_error_before_the_first_step(drawings_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    result = zoo("train", "--data-dir", synthetic_dir, "--train-dir", tmp_path / "file")
+    result = zoo("train", "--data-dir", drawings_dir, "--train-dir", tmp_path / "file")
     assert_fails_cleanly(result, 2, f"--train-dir {tmp_path / 'file'} cannot be written to")
     assert result.stdout == ""
 
 
-def test_a_second_training_in_the_same_directory_is_refused(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_a_second_training_in_the_same_directory_is_refused(drawings_dir: Path, tmp_path: Path) -> None:
     """The second one fails at once; after SIGKILL of the first one, the directory is free again."""
-    words = ("--data-dir", synthetic_dir, "--train-dir", tmp_path, "--batch-size", 16)
+    words = ("--data-dir", drawings_dir, "--train-dir", tmp_path, "--batch-size", 16)
     command = [sys.executable, "-m", "cifar10_zoo.train", *map(str, words)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -252,14 +245,14 @@ def test_a_second_training_in_the_same_directory_is_refused(synthetic_dir: Path,
     assert zoo("train", *words, "--max-steps", 1).returncode == 0
 
 
-def test_a_checkpoint_is_saved_each_time_the_interval_has_passed(synthetic_dir: Path, tmp_path: Path) -> None:
-    often = options(synthetic_dir, tmp_path, 4)
+def test_a_checkpoint_is_saved_each_time_the_interval_has_passed(drawings_dir: Path, tmp_path: Path) -> None:
+    often = options(drawings_dir, tmp_path, 4)
     train.train(train.Options(**vars(often) | {"save_checkpoint_secs": 1e-9}))
     assert [path.name for path in checkpoint.find(tmp_path)] == [f"model.ckpt-{n}.safetensors" for n in (1, 2, 3, 4)]
 
 
-def test_a_run_that_is_killed_repeatedly_ends_with_the_same_bits(synthetic_dir: Path, tmp_path: Path) -> None:
-    kill_and_compare(synthetic_dir, tmp_path, kills=2, steps=60)
+def test_a_run_that_is_killed_repeatedly_ends_with_the_same_bits(drawings_dir: Path, tmp_path: Path) -> None:
+    kill_and_compare(drawings_dir, tmp_path, kills=2, steps=20)
 
 
 @pytest.mark.parametrize(
@@ -268,9 +261,9 @@ def test_a_run_that_is_killed_repeatedly_ends_with_the_same_bits(synthetic_dir: 
     ids=["loss-is-logged-first", "weights-are-summarized-first"],
 )
 def test_divergence_stops_training_and_saves_nothing(
-    synthetic_dir: Path, tmp_path: Path, frequencies: dict[str, Any]
+    drawings_dir: Path, tmp_path: Path, frequencies: dict[str, Any]
 ) -> None:
-    diverging = vars(options(synthetic_dir, tmp_path, 50, initial_learning_rate=1e9))
+    diverging = vars(options(drawings_dir, tmp_path, 50, initial_learning_rate=1e9))
     with pytest.raises(TrainingError, match="diverged"):
         train.train(train.Options(**diverging | frequencies))
     assert checkpoint.latest(tmp_path) is None
@@ -282,31 +275,28 @@ def test_divergence_stops_training_and_saves_nothing(
     ids=["seed", "batch-size", "weight-decay"],
 )
 def test_resuming_with_other_hyperparameters_is_refused(
-    synthetic_dir: Path, train_dir: Path, name: str, value: float
+    drawings_dir: Path, train_dir: Path, name: str, value: float
 ) -> None:
-    changed: dict[str, Any] = {"batch_size": 64, name: value}
+    changed: dict[str, Any] = {"batch_size": 16, name: value}
     with pytest.raises(CheckpointError, match=f"--{name.replace('_', '-')} .*, not {value}"):
-        train.train(options(synthetic_dir, train_dir, 70, **changed))
+        train.train(options(drawings_dir, train_dir, 70, **changed))
 
 
-def test_resuming_on_another_data_set_is_refused(synthetic_dir: Path, train_dir: Path, tmp_path: Path) -> None:
-    folder = tmp_path / cifar10.FOLDER
-    folder.mkdir()
-    for path in (synthetic_dir / cifar10.FOLDER).glob("*.bin"):
-        (folder / path.name).symlink_to(path)  # without batches.meta.txt, the data set has no class names
-    with pytest.raises(CheckpointError, match=r"trained on synthetic data \(disc, .*\), not custom data"):
-        train.train(options(tmp_path, train_dir, 70, batch_size=64))
-    words = ("--data-dir", tmp_path, "--checkpoint-dir", train_dir, "--run-once")
-    assert_fails_cleanly(zoo("evaluate", *words), 1, "trained on synthetic data", "not custom data")
+def test_resuming_on_another_data_set_is_refused(synthetic_dir: Path, train_dir: Path) -> None:
+    """The classes of both data sets have the same names."""
+    with pytest.raises(CheckpointError, match=r"trained on custom data \(disc, .*\), not synthetic data"):
+        train.train(options(synthetic_dir, train_dir, 70))
+    words = ("--data-dir", synthetic_dir, "--checkpoint-dir", train_dir, "--run-once")
+    assert_fails_cleanly(zoo("evaluate", *words), 1, "trained on custom data", "not synthetic data")
 
 
-def test_evaluation_uses_the_ema_weights(synthetic_dir: Path, train_dir: Path) -> None:
+def test_evaluation_uses_the_ema_weights(drawings_dir: Path, train_dir: Path) -> None:
     """With EMA weights of 0 each logit is 0, and the first class is the top-1 prediction of each image."""
     saved = newest(train_dir)
     for name, tensor in saved.tensors.items():
         if name.startswith("averages/"):
             tensor.zero_()
-    assert top1_accuracy(saved.ema_model(), cifar10.load(synthetic_dir, "test")) == 0.1
+    assert top1_accuracy(saved.ema_model(), load(drawings_dir, "test")) == 0.1
 
 
 @pytest.mark.parametrize(
@@ -347,23 +337,23 @@ def test_a_failed_download_is_one_line_on_stderr(tmp_path: Path) -> None:
     assert not (tmp_path / "train").exists()
 
 
-def test_the_error_names_the_wrong_evaluation_option(synthetic_dir: Path, tmp_path: Path) -> None:
-    words = ("--data-dir", synthetic_dir, "--checkpoint-dir", tmp_path, "--run-once")
+def test_the_error_names_the_wrong_evaluation_option(drawings_dir: Path, tmp_path: Path) -> None:
+    words = ("--data-dir", drawings_dir, "--checkpoint-dir", tmp_path, "--run-once")
     assert_fails_cleanly(zoo("evaluate", *words), 1, f"no checkpoint in {tmp_path}")
     assert_fails_cleanly(zoo("evaluate", "--eval-interval-secs", "0"), 2, "--eval-interval-secs")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA GPU is available")
-def test_cuda_without_a_gpu_is_an_error(synthetic_dir: Path, tmp_path: Path) -> None:
-    words = ("--data-dir", synthetic_dir, "--train-dir", tmp_path, "--device", "cuda")
+def test_cuda_without_a_gpu_is_an_error(drawings_dir: Path, tmp_path: Path) -> None:
+    words = ("--data-dir", drawings_dir, "--train-dir", tmp_path, "--device", "cuda")
     assert_fails_cleanly(zoo("train", *words), 1, "--device cuda", "--device cpu")
 
 
 @pytest.mark.gpu("torch")
-def test_cuda_trains_like_the_cpu(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_cuda_trains_like_the_cpu(drawings_dir: Path, tmp_path: Path) -> None:
     """After a few steps on the same batches, the weights differ only by rounding."""
     for device in ("cpu", "cuda"):
-        chosen = options(synthetic_dir, tmp_path / device, 5, initial_learning_rate=0.01)
+        chosen = options(drawings_dir, tmp_path / device, 5, initial_learning_rate=0.01)
         train.train(train.Options(**vars(chosen) | {"device": device}))
     cpu, cuda = newest(tmp_path / "cpu"), newest(tmp_path / "cuda")
     for name, tensor in cpu.tensors.items():
@@ -374,11 +364,11 @@ def test_cuda_trains_like_the_cpu(synthetic_dir: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("recipe", [TUTORIAL, MODERN], ids=["tutorial", "modern"])
 def test_the_cuda_graph_equals_eager_steps_and_never_synchronizes(
-    synthetic_dir: Path, recipe: Hyperparameters, precision: Precision
+    drawings_dir: Path, recipe: Hyperparameters, precision: Precision
 ) -> None:
     """Ten steps, some before and some after the capture; PyTorch reports each synchronization as an error."""
     recipe = replace(recipe, batch_size=32, initial_learning_rate=0.01, precision=precision)
-    data, cuda = cifar10.load(synthetic_dir, "train"), torch.device("cuda")
+    data, cuda = load(drawings_dir, "train"), torch.device("cuda")
     plain, graphed = (TrainingState(recipe, cuda) for _ in range(2))
     batches = TrainingBatches(data, recipe, cuda)
     take_step = GraphedStep(graphed, batches)

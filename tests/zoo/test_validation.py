@@ -21,7 +21,6 @@ from cifar10_zoo.tracking import history, validation
 from cifar10_zoo.tracking.history import Validation
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.inference import top1_accuracy
-from tests.helpers.small_data import write_small_data
 
 
 def random_data(images_per_class: list[int], seed: int = 0) -> Dataset:
@@ -67,14 +66,14 @@ def small_options(data_dir: Path, train_dir: Path, steps: int, **hyperparameters
 
 
 @pytest.fixture
-def data(synthetic_dir: Path) -> Dataset:
+def data(drawings_dir: Path) -> Dataset:
     """Return 200 training images."""
-    data = load(synthetic_dir, "train", quiet=True)
+    data = load(drawings_dir, "train", quiet=True)
     return replace(data, images=data.images[:200], labels=data.labels[:200])
 
 
 def test_validation_images_are_never_trained_on(
-    data: Dataset, synthetic_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Dataset, drawings_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training, _ = split_off(data, 0.1)
     seen: list[set[bytes]] = []
@@ -85,13 +84,13 @@ def test_validation_images_are_never_trained_on(
             super().__init__(data, *rest)
 
     monkeypatch.setattr(train, "TrainingBatches", Recorded)
-    train.train(small_options(synthetic_dir, tmp_path, 2), data)
+    train.train(small_options(drawings_dir, tmp_path, 2), data)
 
     assert seen == [contents(training)]
 
 
 def test_the_best_checkpoint_has_the_recorded_accuracy_and_is_kept(
-    data: Dataset, synthetic_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Dataset, drawings_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(validation, "steps_between", lambda *_: 3)
     scores = iter([0.2, 0.5, 0.4, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3])
@@ -102,7 +101,7 @@ def test_the_best_checkpoint_has_the_recorded_accuracy_and_is_kept(
         return next(scores)
 
     monkeypatch.setattr(validation, "top1_accuracy", scripted)
-    options = replace(small_options(synthetic_dir, tmp_path, 27), save_checkpoint_secs=1e-9)
+    options = replace(small_options(drawings_dir, tmp_path, 27), save_checkpoint_secs=1e-9)
 
     train.train(options, data)
 
@@ -128,9 +127,9 @@ def test_the_best_checkpoint_has_the_recorded_accuracy_and_is_kept(
     ],
 )
 def test_training_ends_after_as_many_worse_validations_as_patience_allows(
-    data: Dataset, synthetic_dir: Path, tmp_path: Path, accuracies: list[float], patience: int, converged: bool
+    data: Dataset, drawings_dir: Path, tmp_path: Path, accuracies: list[float], patience: int, converged: bool
 ) -> None:
-    options = small_options(synthetic_dir, tmp_path, 1)
+    options = small_options(drawings_dir, tmp_path, 1)
     state = train.train(options, data)
     rows = [Validation(0, accuracy) for accuracy in accuracies]
     history.write_validations(tmp_path, rows)
@@ -140,14 +139,14 @@ def test_training_ends_after_as_many_worse_validations_as_patience_allows(
 
 def test_a_converged_run_ends_early_and_stays_ended(
     data: Dataset,
-    synthetic_dir: Path,
+    drawings_dir: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(validation, "steps_between", lambda *_: 2)
     monkeypatch.setattr(validation, "top1_accuracy", lambda *_: -0.01 * len(history.validations(tmp_path)))
-    options = replace(small_options(synthetic_dir, tmp_path, 100), patience=3)
+    options = replace(small_options(drawings_dir, tmp_path, 100), patience=3)
 
     assert train.train(options, data).step == 8
     assert "no better validation accuracy in 3 validations: training ends" in capsys.readouterr().err
@@ -155,22 +154,22 @@ def test_a_converged_run_ends_early_and_stays_ended(
 
 
 def test_a_resumed_run_repeats_the_validations_of_the_steps_that_it_repeats(
-    data: Dataset, synthetic_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Dataset, drawings_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(validation, "steps_between", lambda *_: 2)
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    train.train(small_options(synthetic_dir, whole, 8), data)
-    train.train(small_options(synthetic_dir, resumed, 4), data)
+    train.train(small_options(drawings_dir, whole, 8), data)
+    train.train(small_options(drawings_dir, resumed, 4), data)
     killed = [*history.validations(resumed), Validation(6, 0.123)]  # killed before it saved a later checkpoint
     history.write_validations(resumed, killed)
 
-    train.train(small_options(synthetic_dir, resumed, 8), data)
+    train.train(small_options(drawings_dir, resumed, 8), data)
 
     assert history.validations(resumed) == history.validations(whole)
 
 
-def test_best_without_validation_says_how_to_get_one(train_dir: Path, synthetic_dir: Path) -> None:
-    options = evaluate.Options(data_dir=synthetic_dir, checkpoint_dir=train_dir, best=True, device="cpu")
+def test_best_without_validation_says_how_to_get_one(train_dir: Path, drawings_dir: Path) -> None:
+    options = evaluate.Options(data_dir=drawings_dir, checkpoint_dir=train_dir, best=True, device="cpu")
 
     with pytest.raises(CheckpointError, match=r"has no validations.csv: train with --validation-fraction 0\.1"):
         evaluate.evaluate(options)
@@ -181,19 +180,16 @@ def test_patience_needs_validation_images() -> None:
         train.Options(patience=3)
 
 
-def test_a_fraction_without_any_image_is_refused(data: Dataset, synthetic_dir: Path, tmp_path: Path) -> None:
+def test_a_fraction_without_any_image_is_refused(data: Dataset, drawings_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"--validation-fraction 0\.01 is no image of any class"):
-        train.train(small_options(synthetic_dir, tmp_path, 2, validation_fraction=0.01), data)
+        train.train(small_options(drawings_dir, tmp_path, 2, validation_fraction=0.01), data)
 
 
-def test_calibrate_stores_the_temperature_of_the_validation_images(
-    synthetic_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_small_data(synthetic_dir, tmp_path / "data", 60, monkeypatch)
-    train.train(small_options(tmp_path / "data", tmp_path / "run", 2))
-    train.train(small_options(tmp_path / "data", tmp_path / "all", 2, validation_fraction=0.0))
+def test_calibrate_stores_the_temperature_of_the_validation_images(drawings_dir: Path, tmp_path: Path) -> None:
+    train.train(small_options(drawings_dir, tmp_path / "run", 2))
+    train.train(small_options(drawings_dir, tmp_path / "all", 2, validation_fraction=0.0))
 
-    options = calibrate.Options(data_dir=tmp_path / "data", checkpoint_dir=tmp_path / "run", device="cpu")
+    options = calibrate.Options(data_dir=drawings_dir, checkpoint_dir=tmp_path / "run", device="cpu")
     calibrate.calibrate(options)
     calibrate.calibrate(replace(options, store_in=tmp_path / "all"))
 
@@ -204,14 +200,14 @@ def test_calibrate_stores_the_temperature_of_the_validation_images(
         calibrate.calibrate(replace(options, checkpoint_dir=tmp_path / "all"))
 
 
-def test_a_calibrated_run_continues_with_the_same_bits(data: Dataset, synthetic_dir: Path, tmp_path: Path) -> None:
+def test_a_calibrated_run_continues_with_the_same_bits(data: Dataset, drawings_dir: Path, tmp_path: Path) -> None:
     for name in ("plain", "calibrated"):
-        train.train(small_options(synthetic_dir, tmp_path / name, 2), data)
+        train.train(small_options(drawings_dir, tmp_path / name, 2), data)
     saved = checkpoint.read_newest(tmp_path / "calibrated")
     assert checkpoint.calibrated(saved, {1: 0.5, 10: 0.25}).temperatures == {1: 0.5, 10: 0.25}
 
     for name in ("plain", "calibrated"):
-        train.train(small_options(synthetic_dir, tmp_path / name, 4), data)
+        train.train(small_options(drawings_dir, tmp_path / name, 4), data)
 
     plain, continued = (checkpoint.read_newest(tmp_path / name) for name in ("plain", "calibrated"))
     assert continued.temperatures == {}

@@ -24,9 +24,9 @@ if __name__ == "__main__":
 """
 
 
-def test_a_run_trains_resumes_evaluates_and_exports(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_a_run_trains_resumes_evaluates_and_exports(drawings_dir: Path, tmp_path: Path) -> None:
     """The run resumes from a checkpoint that it deletes later."""
-    run, data = tmp_path / "run", ("--data-dir", synthetic_dir)
+    run, data = tmp_path / "run", ("--data-dir", drawings_dir)
     words = (*data, "--train-dir", run, "--batch-size", 8, "--save-checkpoint-secs", 1e-9, "--summary-frequency", 2)
     for steps in (1, 7):
         result = like_windows("cifar10_zoo.train", *words, "--max-steps", steps)

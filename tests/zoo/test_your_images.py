@@ -15,17 +15,16 @@ from cifar10_zoo.data.load import load
 from cifar10_zoo.errors import CheckpointError
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.inference import top1_accuracy
-from tests.helpers.command_line import infer, run, zoo
+from tests.helpers.command_line import infer, run_here, zoo
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 @pytest.fixture(scope="module")
-def drawings(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first 600 drawings of the synthetic data set as PNG files in class folders, without a test part."""
-    data = load(synthetic_dir, "train")
+def drawings(drawings_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 drawings as PNG files in class folders, without a test part."""
     target = tmp_path_factory.mktemp("drawings") / "drawings"
-    image_folders.write(Dataset("synthetic", data.classes, data.images[:600], data.labels[:600]), target)
+    image_folders.write(load(drawings_dir, "test"), target)
     return target
 
 
@@ -33,13 +32,13 @@ def drawings(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def run_dir(drawings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a short run on the drawings."""
     train_dir = tmp_path_factory.mktemp("run")
-    words = ("--max-steps", 30, "--batch-size", 32, "--test-fraction", 0.2, "--device", "cpu")
+    words = ("--max-steps", 30, "--batch-size", 16, "--test-fraction", 0.2, "--device", "cpu")
     result = zoo("train", "--data-dir", drawings, "--train-dir", train_dir, *words)
     assert result.returncode == 0, result.stderr
     held_out = len(load(drawings, "test", options=ReadOptions(test_fraction=0.2)).images)
     assert f"{drawings}: 10 classes: checks " in result.stderr
-    assert f"; 600 images, {held_out} of them for testing\n" in result.stderr
-    assert f"training on {600 - held_out} custom images" in result.stderr
+    assert f"; 300 images, {held_out} of them for testing\n" in result.stderr
+    assert f"training on {300 - held_out} custom images" in result.stderr
     return train_dir
 
 
@@ -63,7 +62,7 @@ def command(request: pytest.FixtureRequest, run_dir: Path, tmp_path: Path) -> Ca
         where: dict[str, Any] = {"data_dir": data_dir, "test_fraction": fraction}
         match request.param:
             case "train":
-                recipe = Hyperparameters(batch_size=32)
+                recipe = Hyperparameters(batch_size=16)
                 train.train(train.Options(**where, train_dir=run_dir, max_steps=40, hyperparameters=recipe))
             case "evaluate":
                 evaluate.evaluate(evaluate.Options(**where, checkpoint_dir=run_dir, run_once=True, device="cpu"))
@@ -97,13 +96,13 @@ def test_the_exported_model_classifies_the_files_as_it_was_trained(
 ) -> None:
     model, result_file = tmp_path / "model.onnx", tmp_path / "result.csv"
     words = ("--data-dir", drawings, "--checkpoint-dir", run_dir, "--test-fraction", 0.2, "--precision", precision)
-    exported = run("-m", "cifar10_export", *words, "--output", model)
+    exported = run_here("cifar10_export", *words, "--output", model)
     assert exported.returncode == 0, exported.stderr
     classified = infer(drawings, "--model", model, "--output", result_file)
     assert classified.returncode == 0, classified.stderr
     with open(result_file, newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 600
+    assert len(rows) == 300
     if precision == "fp32":
         everything = [load(drawings, split, options=ReadOptions(test_fraction=0.2)) for split in SPLITS]
         network = checkpoint.read_newest(run_dir).ema_model()
