@@ -3,8 +3,7 @@
 import csv
 import json
 import shutil
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache
 from importlib import import_module
@@ -25,7 +24,7 @@ from cifar10_zoo.tracking import history
 from cifar10_zoo.training.inference import Views, logits, predict
 from tests.clients.test_browser import CHROMIUM, WEB, served
 from tests.clients.test_clients import classify
-from tests.helpers.command_line import ROOT
+from tests.helpers.command_line import ROOT, kept_signal_handlers
 from tests.helpers.npm import need_packages, node, npm
 from tests.helpers.onnx_files import first, session
 from tests.helpers.shapes import SHAPES, Trained
@@ -96,17 +95,6 @@ def pictures(pictures_of: Callable[[int, int], Path], classes: int, size: int) -
     return pictures_of(classes, size)
 
 
-@pytest.fixture
-def keep_signal_handlers() -> Iterator[None]:
-    """Restore the signal handlers of the tests: the commands install their own ones."""
-    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-    numbers = [signal.Signals[name] for name in names if hasattr(signal, name)]
-    handlers = {number: signal.getsignal(number) for number in numbers}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
 def probabilities_of(trained_shape: Trained, classes: int, size: int, variant: str) -> torch.Tensor:
     """The probabilities in PyTorch of the images that ``pictures`` has, [N, classes]."""
     saved, data = trained_shape(classes, size)
@@ -149,7 +137,6 @@ def test_an_exported_model_gives_pytorchs_outputs(
 
 
 @models
-@pytest.mark.usefixtures("keep_signal_handlers")
 def test_cifar10_infer_gives_pytorchs_answers_and_a_report(
     trained_shape: Trained, model_of: ModelOf, pictures: Path, classes: int, size: int, variant: str, tmp_path: Path
 ) -> None:
@@ -175,10 +162,10 @@ def test_cifar10_infer_gives_pytorchs_answers_and_a_report(
 def infer(pictures: Path, model: Path, output: Path, report: Path | None = None) -> None:
     """Do what ``cifar10-infer`` does, in this process."""
     options = InferOptions(paths=(str(pictures),), model=str(model), top_k=2, output=str(output), report=report)
-    assert classify_files(options) == 0
+    with kept_signal_handlers():
+        assert classify_files(options) == 0
 
 
-@pytest.mark.usefixtures("keep_signal_handlers")
 def test_cifar10_infer_ray_writes_the_rows_of_cifar10_infer(
     model_of: ModelOf,
     pictures_of: Callable[[int, int], Path],
@@ -197,7 +184,7 @@ def test_cifar10_infer_ray_writes_the_rows_of_cifar10_infer(
             rows, folder = tmp_path / f"{classes}.parquet", tmp_path / str(classes)
             infer(pictures, model, rows)
             words = [str(pictures), "--model", str(model), "--top-k", "2", "--output", str(folder)]
-            with pytest.raises(SystemExit) as end:
+            with kept_signal_handlers(), pytest.raises(SystemExit) as end:
                 command.main(words)
             assert end.value.code == 0
             assert sorted(ray_sources.rows_of(folder)) == sorted(ray_sources.rows_of(rows))
@@ -245,7 +232,6 @@ def pages(model_of: ModelOf, tmp_path: Path) -> Path:
     return tmp_path / "pages"
 
 
-@pytest.mark.usefixtures("keep_signal_handlers")
 def test_the_page_of_the_browser_gives_the_answers_of_cifar10_infer(
     model_of: ModelOf, pictures_of: Callable[[int, int], Path], pages: Path, tmp_path: Path
 ) -> None:

@@ -5,14 +5,17 @@ import io
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import warnings
-from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 CIFAR10_INFER = Path(shutil.which("cifar10-infer", path=sysconfig.get_path("scripts")) or "cifar10-infer")
@@ -55,22 +58,39 @@ def zoo(command: str, *words: object) -> subprocess.CompletedProcess[str]:
     return run_here(f"cifar10_zoo.{command}", *words)
 
 
-def run_here(module: str, *words: object) -> subprocess.CompletedProcess[str]:
+def run_here(module: str, *words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Do what ``python -m MODULE WORDS...`` does, in this process: it has imported PyTorch, which takes seconds.
 
-    For tests of signals, exit and imports, use ``run``.
+    For tests of signals, of the end of a process and of imports, use ``run``.
     """
     argv = [module, *map(str, words)]
     stdout, stderr = io.StringIO(), io.StringIO()
-    with patch.object(sys, "argv", argv), redirect_stdout(stdout), redirect_stderr(stderr), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* found in sys.modules", RuntimeWarning)
-        try:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-            status: object = 0
-        except SystemExit as end:
-            status = end.code or 0
+    with (
+        patch.object(sys, "argv", argv),
+        chdir(cwd or Path.cwd()),
+        redirect_stdout(stdout),
+        redirect_stderr(stderr),
+        warnings.catch_warnings(action="ignore", category=RuntimeWarning),  # the module is imported already
+        kept_signal_handlers(),
+        pytest.raises(SystemExit) as end,
+    ):
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    status = end.value.code or 0
     assert isinstance(status, int)
     return subprocess.CompletedProcess(argv, status, stdout.getvalue(), stderr.getvalue())
+
+
+@contextmanager
+def kept_signal_handlers() -> Iterator[None]:
+    """Restore the signal handlers of the tests after the block: the commands install their own handlers."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    numbers = [signal.Signals[name] for name in names if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def infer(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,35 @@ from pyarrow import parquet
 from pyarrow.dataset import dataset
 
 from cifar10_zoo.data.cifar10 import CLASSES
-from tests.helpers.command_line import assert_fails_cleanly, infer, run
+from tests.helpers.command_line import assert_fails_cleanly, infer, run, run_here
 from tests.stress import ray_sources
 
 PARTITION = 20
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """A cluster to which the commands connect, because its start takes seconds."""
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+        yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def new_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command start its own cluster, as it does by default."""
+    monkeypatch.delenv("RAY_ADDRESS")
+
+
 def on_ray(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return run(ray_sources.INFER_ON_RAY, *words, cwd=cwd)
+
+
+def assert_refused(words: Sequence[object], cwd: Path, status: int, *parts: str) -> None:
+    """Assert that the command fails cleanly before it connects to Ray: this process is connected already."""
+    assert_fails_cleanly(run_here("cifar10_runtime.cluster.main", *words, cwd=cwd), status, *parts)
 
 
 def paths_of(folder: Path) -> list[str]:
@@ -71,27 +92,27 @@ def test_every_source_gives_the_rows_of_cifar10_infer_also_when_resumed(place: P
     assert len(before) == 20
     (place / "out" / "part-000007.parquet").unlink()
     (place / "out" / "part-000011.parquet").write_bytes(b"")
-    assert_fails_cleanly(on_ray(*words, "--output", "out", cwd=place), 2, "--output out", "--resume")
+    assert_refused((*words, "--output", "out"), place, 2, "--output out", "--resume")
     result = on_ray(*words, "--output", "out", "--resume", cwd=place)
     assert result.returncode == 3, "the failures of all partitions count"
     assert "400 images, 4 failed" in result.stderr
     assert "18 of 20 partitions were already done" in result.stderr
     assert {path.name: path.read_bytes() for path in (place / "out").glob("part-*")} == before
-    result = on_ray(*words, "--output", "out", "--resume", "--top-k", 2, cwd=place)
-    assert_fails_cleanly(result, 2, "--output out", "other options")
+    assert_refused((*words, "--output", "out", "--resume", "--top-k", 2), place, 2, "--output out", "other options")
 
 
+@pytest.mark.usefixtures("new_cluster")
 def test_no_row_is_lost_when_a_worker_is_killed(place: Path, tmp_path: Path) -> None:
-    """One worker is killed as soon as the first of thirty parts exists."""
+    """One worker is killed as soon as the first of twenty parts exists."""
     files = sorted((place / "images").rglob("*.png"))
-    for number in range(30):
+    for number in range(20):
         for path in files:
             copy = tmp_path / "images" / f"{number:02d}" / path.relative_to(place / "images")
             copy.parent.mkdir(parents=True, exist_ok=True)
             os.link(path, copy)
     ray_sources.classify_and_kill(str(tmp_path / "images"), tmp_path / "out", 100)
-    assert ray_sources.rows_of(tmp_path / "out") == 30 * ray_sources.rows_of(place / "cli.parquet")
-    assert_is_parquet_folder(tmp_path / "out", parts=30)
+    assert ray_sources.rows_of(tmp_path / "out") == 20 * ray_sources.rows_of(place / "cli.parquet")
+    assert_is_parquet_folder(tmp_path / "out", parts=20)
 
 
 def assert_is_parquet_folder(folder: Path, parts: int) -> None:
@@ -118,11 +139,7 @@ def read_by_path(reader: str, folder: Path) -> list[dict[str, Any]]:
             duckdb = pytest.importorskip("duckdb")
             return list(duckdb.read_parquet(str(folder)).to_arrow_table().to_pylist())
         case _:
-            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-            try:
-                return list(ray.data.read_parquet(str(folder)).take_all())
-            finally:
-                ray.shutdown()
+            return list(ray.data.read_parquet(str(folder)).take_all())
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +181,8 @@ def test_a_folder_of_an_earlier_version_resumes_and_becomes_a_parquet_folder(fin
     (out / "part-000003.parquet").unlink()
     (out / ".part-000003.parquet.4711.tmp").write_bytes(b"PAR1")
     words = ("images", "--output", out, "--partition-size", PARTITION)
-    assert_fails_cleanly(on_ray(*words, cwd=finished.parent), 2, f"--output {out}", "--resume")
-    result = on_ray(*words, "--top-k", 2, "--resume", cwd=finished.parent)
-    assert_fails_cleanly(result, 2, f"--output {out}", "other options")
+    assert_refused(words, finished.parent, 2, f"--output {out}", "--resume")
+    assert_refused((*words, "--top-k", 2, "--resume"), finished.parent, 2, f"--output {out}", "other options")
     result = on_ray(*words, "--resume", cwd=finished.parent)
     assert result.returncode == 3, result.stderr
     assert "4 of 5 partitions were already done" in result.stderr
@@ -177,8 +193,8 @@ def test_a_folder_of_an_earlier_version_resumes_and_becomes_a_parquet_folder(fin
 def test_a_job_json_of_another_program_is_not_a_folder_of_results(finished: Path, tmp_path: Path) -> None:
     for content in ("{}", "[1]", "no JSON", '{"job": 1}'):
         (tmp_path / "job.json").write_text(content)
-        result = on_ray("images", "--output", tmp_path, "--resume", cwd=finished.parent)
-        assert_fails_cleanly(result, 2, f"--output {tmp_path} is not empty: name a new folder")
+        words = ("images", "--output", tmp_path, "--resume")
+        assert_refused(words, finished.parent, 2, f"--output {tmp_path} is not empty: name a new folder")
 
 
 ROWS = "000000.parquet"
@@ -217,7 +233,7 @@ def test_wrong_use_is_an_error_before_ray_starts(
 ) -> None:
     shutil.copy(place / "parquet" / ROWS, tmp_path)
     shutil.copytree(place / "parquet", tmp_path / "full")
-    assert_fails_cleanly(on_ray(*words, cwd=tmp_path), status, *message)
+    assert_refused(words, tmp_path, status, *message)
     assert not (tmp_path / "out").exists()
 
 
@@ -249,7 +265,7 @@ def test_a_cluster_without_gpus_is_an_error_and_the_output_folder_stays_empty(pl
 
 def test_resume_continues_a_job_that_a_signal_stopped(place: Path, tmp_path: Path) -> None:
     """The signal comes once the first part exists; the results are at a URL below the images."""
-    for number in range(40):
+    for number in range(25):
         for path in (place / "images").rglob("*.png"):
             copy = tmp_path / f"{number:02d}" / path.relative_to(place / "images")
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -265,12 +281,12 @@ def test_resume_continues_a_job_that_a_signal_stopped(place: Path, tmp_path: Pat
     assert "Traceback" not in errors
     assert "***" not in errors, "Ray's own handler would print all threads"
     there = len(list(tmp_path.glob("out/part-*")))
-    assert there < 40
+    assert there < 25
     result = on_ray(*words, "--resume")
     assert result.returncode == 3, result.stderr
-    assert "4000 images, 40 failed" in result.stderr
-    assert f"({there} of 40 partitions were already done)" in result.stderr
-    assert ray_sources.rows_of(tmp_path / "out") == 40 * ray_sources.rows_of(place / "cli.parquet")
+    assert "2500 images, 25 failed" in result.stderr
+    assert f"({there} of 25 partitions were already done)" in result.stderr
+    assert ray_sources.rows_of(tmp_path / "out") == 25 * ray_sources.rows_of(place / "cli.parquet")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from cifar10_zoo.data.cifar10 import CLASSES
-from tests.helpers.command_line import infer
+from tests.helpers.command_line import infer, kept_signal_handlers
 from tests.runtime.test_infer import rows_of
 from tests.runtime.test_report import Page
 
@@ -35,12 +34,8 @@ LABELS = CLASSES["synthetic"]
 
 @pytest.fixture(autouse=True)
 def same_signal_handlers() -> Iterator[None]:
-    """``run`` installs signal handlers; restore those of pytest."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, handlers, strict=True):
-        signal.signal(number, handler)
+    with kept_signal_handlers():
+        yield
 
 
 @pytest.fixture(scope="module")

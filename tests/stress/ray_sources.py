@@ -19,11 +19,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow
+import torch
 from pyarrow import parquet
 
 from cifar10_zoo import image_folders, synthetic
-from cifar10_zoo.data import cifar10 as dataset
+from cifar10_zoo.data.cifar10 import CLASSES
 from cifar10_zoo.data.dataset import Dataset
 
 INFER = Path(sys.executable).with_name("cifar10-infer")
@@ -33,14 +35,12 @@ Rows = list[tuple[object, ...]]
 
 def write_images(folder: Path, count: int) -> list[Path]:
     """Write PNG files in class folders, one of them corrupt; return them in the order of cifar10-infer."""
-    data = folder.parent / "data"
-    synthetic.write(data)
-    split = dataset.load(data, "test")
-    written = min(count, len(split.images))
-    some = Dataset(split.name, split.classes, split.images[:written], split.labels[:written])
-    image_folders.write(some, folder)
+    written = min(count, 10_000)
+    labels = (np.arange(written) % 10).astype(np.uint8)
+    drawings = torch.from_numpy(synthetic.draw(labels, np.random.default_rng(0)))
+    image_folders.write(Dataset("synthetic", CLASSES["synthetic"], drawings, torch.from_numpy(labels).long()), folder)
     files = sorted(folder.rglob("*.png"))
-    for number in range(count - written):  # the data set has fewer images: add hard links
+    for number in range(count - written):  # hard links instead of more drawings
         original = files[number % written]
         os.link(original, original.with_name(f"{number:06d}-{original.name}"))
     files = sorted(folder.rglob("*.png"))
