@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from tests.clients.test_browser import CHROMIUM, WEB, served
 from tests.clients.test_clients import classify
 from tests.helpers.command_line import ROOT, kept_signal_handlers
 from tests.helpers.npm import need_packages, node, npm
-from tests.helpers.onnx_files import first, session
+from tests.helpers.onnx_files import few_verified, first, session
 from tests.helpers.shapes import SHAPES, Trained
 from tests.stress import ray_sources
 
@@ -64,8 +63,7 @@ def model_of(trained_shape: Trained, tmp_path_factory: pytest.TempPathFactory) -
     @cache
     def export(classes: int, size: int, variant: str) -> Path:
         path = folder / f"{classes}-{size}-{variant}.onnx"
-        with FileLock(path.with_suffix(".lock")), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(import_module("cifar10_export.verify"), "batch_sizes", lambda _: (1, 2))
+        with FileLock(path.with_suffix(".lock")), few_verified():
             if not path.exists():
                 saved, data = trained_shape(classes, size)
                 images = Images(first(COUNT, data), data.images[:32])

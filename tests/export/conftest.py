@@ -1,17 +1,20 @@
 """Fixtures of the export's tests: the trained network and a part of its data."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
-from cifar10_export.exporter import Images
+from cifar10_export import Variant
+from cifar10_export.exporter import ExportedModel, Images, export_checkpoint
 
 from cifar10_zoo.data.load import load
 from cifar10_zoo.network.model import Cifar10Net
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.checkpoint import Checkpoint
-from tests.helpers.onnx_files import first
+from tests.helpers.onnx_files import few_verified, first
 
-IMAGES = 300
+IMAGES = 150
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +34,18 @@ def few_images(drawings_dir: Path) -> Images:
     """The first images of each split."""
     test, train = load(drawings_dir, "test"), load(drawings_dir, "train")
     return Images(first(IMAGES, test), train.images[:IMAGES])
+
+
+@pytest.fixture(scope="session")
+def export_of(trained: Checkpoint, few_images: Images) -> Callable[[Variant], ExportedModel]:
+    """A function that exports a variant of ``trained``; equal variants are exported only once."""
+
+    @cache
+    def export(variant: Variant) -> ExportedModel:
+        with few_verified():
+            return export_checkpoint(trained, variant, few_images)
+
+    return export
 
 
 @pytest.fixture(scope="session")

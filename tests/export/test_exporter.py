@@ -1,13 +1,14 @@
 """The exported file keeps the contract: names, types, shapes, metadata, and nothing of the machine that made it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import pytest
 import torch
 from cifar10_export import Variant
-from cifar10_export.exporter import Images, export_checkpoint
+from cifar10_export.exporter import ExportedModel, Images, export_checkpoint
 
 from cifar10_zoo.data import cifar10
 from cifar10_zoo.data.dataset import Dataset
@@ -15,6 +16,7 @@ from cifar10_zoo.data.load import load
 from cifar10_zoo.errors import CheckpointError
 from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.inference import predict
+from tests.export.test_variants import VARIANTS
 from tests.helpers.command_line import ROOT
 from tests.helpers.onnx_files import metadata_of
 
@@ -62,11 +64,10 @@ def test_the_metadata_has_labels_origin_variant_and_accuracy(
     }
 
 
-def test_the_metadata_of_a_ten_crop_model_has_views_10(trained: Checkpoint) -> None:
-    exported = export_checkpoint(trained, Variant("fp32", "direct", ten_crop=True), Images())
-    metadata = metadata_of(exported.content)
-    assert (metadata["precision"], metadata["layout"], metadata["views"]) == ("fp32", "direct", "10")
-    assert exported.test_accuracy is None
+def test_the_metadata_name_the_variant(export_of: Callable[[Variant], ExportedModel]) -> None:
+    ten_crop, direct = (metadata_of(export_of(VARIANTS[name]).content) for name in ("ten_crop", "direct"))
+    assert (ten_crop["precision"], ten_crop["layout"], ten_crop["views"]) == ("fp32", "winograd", "10")
+    assert (direct["precision"], direct["layout"], direct["views"]) == ("fp32", "direct", "1")
 
 
 def test_test_images_of_other_classes_are_refused(trained: Checkpoint, few_images: Images) -> None:

@@ -18,9 +18,11 @@ from PIL import Image
 from cifar10_zoo import cli, synthetic
 from cifar10_zoo.errors import ZooError
 from cifar10_zoo.tracking import validation
-from tests.helpers.command_line import assert_fails_cleanly, infer, run
+from tests.helpers.command_line import assert_fails_cleanly, infer, run, run_here
 
 CIFAR10_FIT = Path(sys.executable).with_name("cifar10-fit")
+FIT = "cifar10_export.fit"
+EPOCHS = "60"
 CLASSES = {"disc": 0, "cross": 3, "rows": 5}
 
 
@@ -40,7 +42,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def fitted(images: Path) -> tuple[Path, str, str]:
     """The directory of two runs, the first of which was interrupted; the output of the second."""
-    command = [str(CIFAR10_FIT), str(images), "--epochs", "60", "--output", str(images.parent / "my model")]
+    command = [str(CIFAR10_FIT), str(images), "--epochs", EPOCHS, "--output", str(images.parent / "my model")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         next(line for line in process.stdout if "step 20" in line)
@@ -80,14 +82,14 @@ def test_the_directory_has_models_report_history_and_checkpoints(fitted: tuple[P
     ("words", "changed"),
     [
         pytest.param(["--epochs", "61"], "--epochs or the number of images", id="epochs"),
-        pytest.param(["--epochs", "60", "--seed", "1"], "--seed", id="seed"),
-        pytest.param(["--epochs", "60", "--class-weights", "balanced"], "--class-weights", id="class weights"),
+        pytest.param(["--epochs", EPOCHS, "--seed", "1"], "--seed", id="seed"),
+        pytest.param(["--epochs", EPOCHS, "--class-weights", "balanced"], "--class-weights", id="class weights"),
     ],
 )
 def test_other_options_do_not_continue_a_run(
     fitted: tuple[Path, str, str], images: Path, words: list[str], changed: str
 ) -> None:
-    result = run(CIFAR10_FIT, images, "--output", fitted[0], *words)
+    result = run_here(FIT, images, "--output", fitted[0], *words)
     assert_fails_cleanly(result, 2, f"was begun with other values of {changed}: continue with the same ones")
     assert f"--init-from {fitted[0] / 'train'}" in result.stderr
 
@@ -95,7 +97,7 @@ def test_other_options_do_not_continue_a_run(
 def test_other_classes_do_not_continue_a_run(fitted: tuple[Path, str, str], images: Path, tmp_path: Path) -> None:
     for name in ("disc", "rows"):
         shutil.copytree(images / name, tmp_path / name)
-    result = run(CIFAR10_FIT, tmp_path, "--output", fitted[0], "--epochs", "60")
+    result = run_here(FIT, tmp_path, "--output", fitted[0], "--epochs", EPOCHS)
     assert_fails_cleanly(result, 2, "was begun with other classes: continue with the same ones")
 
 
@@ -115,13 +117,13 @@ def test_the_model_classifies_other_images(fitted: tuple[Path, str, str], tmp_pa
 def test_a_directory_with_other_files_is_left_alone(images: Path, tmp_path: Path) -> None:
     (tmp_path / "test_images").mkdir()
     (tmp_path / "test_images" / "mine.txt").write_text("mine")
-    result = run(CIFAR10_FIT, images, "--output", tmp_path)
+    result = run_here(FIT, images, "--output", tmp_path)
     assert_fails_cleanly(result, 2, f"{tmp_path} has files, but not .cifar10-fit")
     assert [path.name for path in tmp_path.rglob("*")] == ["test_images", "mine.txt"]
 
 
 def test_a_directory_among_the_classes_is_refused(images: Path) -> None:
-    result = run(CIFAR10_FIT, images, "--output", images / "model")
+    result = run_here(FIT, images, "--output", images / "model")
     assert_fails_cleanly(result, 2, "whose folders are classes: name another --output")
     assert not (images / "model").exists()
 

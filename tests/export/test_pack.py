@@ -23,6 +23,7 @@ from onnx.backend.test.runner import Runner
 from onnx.reference import ReferenceEvaluator
 from release.models import MODELS as SHIPPED_MODELS
 from release.models import labels_of
+from release.pack import Options, pack
 
 from cifar10_zoo import __version__
 from tests.helpers.command_line import ROOT, run
@@ -165,7 +166,7 @@ def test_the_checksums_are_right_and_cover_every_file(zoo: Path) -> None:
 def test_packing_again_replaces_the_folder_with_equal_bytes(zoo: Path) -> None:
     sums = (zoo / "SHA256SUMS").read_bytes()
     (zoo / "old").touch()
-    assert run(ROOT / "export" / "pack.py", "--output-dir", zoo.parent).returncode == 0
+    pack(Options(output_dir=zoo.parent))
     assert (zoo / "SHA256SUMS").read_bytes() == sums
     assert not (zoo / "old").exists()
 

@@ -36,10 +36,10 @@ def metadata_of_listed_file(folder: Path, file: dict[str, Any]) -> dict[str, str
 
 
 def test_ship_writes_a_manifest_and_deletes_models_that_no_longer_ship(
-    train_dir: Path, tmp_path: Path, drawings_dir: Path
+    train_dir: Path, tmp_path: Path, synthetic_dir: Path
 ) -> None:
     (tmp_path / "old.onnx").touch()
-    ship(Options(train_dir, train_dir, drawings_dir, tmp_path), {})
+    ship(Options(train_dir, train_dir, synthetic_dir, tmp_path), {})
     assert sorted(path.name for path in tmp_path.iterdir()) == [GOLDEN, MANIFEST]
     assert read_models(tmp_path) == {}
 

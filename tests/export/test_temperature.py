@@ -1,29 +1,34 @@
 """A calibrated checkpoint: the model divides the logits by the temperature, in every variant."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from cifar10_export import Variant
-from cifar10_export.exporter import Images, export_checkpoint
+from cifar10_export.exporter import ExportedModel, Images, export_checkpoint
 
 from cifar10_zoo.training.checkpoint import Checkpoint
 from tests.export.test_variants import VARIANTS
-from tests.helpers.onnx_files import metadata_of, session
+from tests.helpers.onnx_files import few_verified, metadata_of, session
 
 TEMPERATURES = {1: 0.5, 10: 0.3}
 
 
 @pytest.mark.parametrize("variant", {"fp32": Variant(), **VARIANTS}.values(), ids=["fp32", *VARIANTS])
 def test_probabilities_are_the_softmax_of_logits_over_temperature(
-    trained: Checkpoint, few_images: Images, variant: Variant
+    trained: Checkpoint,
+    few_images: Images,
+    content: bytes,
+    export_of: Callable[[Variant], ExportedModel],
+    variant: Variant,
 ) -> None:
     assert few_images.test is not None
     calibrated = replace(trained, temperatures=TEMPERATURES)
     pixels = few_images.test.images[:50].permute(0, 2, 3, 1).contiguous().numpy()
-    images = replace(few_images, test=None)
-
-    plain, scaled = (export_checkpoint(saved, variant, images).content for saved in (trained, calibrated))
+    with few_verified():
+        scaled = export_checkpoint(calibrated, variant, replace(few_images, test=None)).content
+    plain = content if variant == Variant() else export_of(variant).content
     (plain_logits, plain_probabilities, _), (logits, probabilities, _) = (
         session(content).run(None, {"images": pixels}) for content in (plain, scaled)
     )

@@ -72,7 +72,7 @@ def test_one_image_with_another_top1_prediction_is_found(
     closest = float((best - second).min())
     with torch.no_grad():
         network.softmax_linear.bias[int(logits[(best - second).argmin()].argmax())] -= closest + 1e-4
-    message = r"the top-1 prediction for \d+ of 300 images differs from PyTorch"
+    message = r"the top-1 prediction for \d+ of 150 images differs from PyTorch"
     with pytest.raises(VerificationError, match=message) as error:
         verify_top1(session(content), ServingGraph(network).eval(), few_images.test, "fp32")
     assert isinstance(error.value, DifferenceError)

@@ -1,9 +1,22 @@
-"""Open, inspect and damage exported models in tests."""
+"""Export, open, inspect and damage models in tests."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 
 import onnx
 import onnxruntime
+import pytest
 
 from cifar10_zoo.data.dataset import Dataset
+
+
+@contextmanager
+def few_verified() -> Iterator[None]:
+    """While the block runs, an export compares only batches of one and two images with PyTorch: a second less."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(import_module("cifar10_export.verify"), "batch_sizes", lambda _: (1, 2))
+        yield
 
 
 def session(content: bytes) -> onnxruntime.InferenceSession:
