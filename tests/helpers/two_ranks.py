@@ -1,11 +1,5 @@
-"""One training step on the golden weights and images, with half of the batch on each of two ranks.
+"""One training step on the golden weights and images, with half of the batch on each of two ranks."""
 
-    torchrun --nproc-per-node=2 tests/helpers/two_ranks.py tests/golden/seed0 OUTPUT
-
-Rank 0 writes the losses of both ranks, the average gradients and the new weights to OUTPUT, a safetensors file.
-"""
-
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +11,14 @@ from cifar10_zoo.training.distributed import connect_ranks
 from tests.helpers.golden_reference import Reference
 
 
-def main(golden: Path, output: Path) -> None:
-    """Take one training step on this rank; rank 0 writes the results."""
+def golden_step(golden: Path, output: Path) -> None:
+    """Take one training step on this rank.
+
+    Args:
+        golden: A folder with numbers of the original program.
+        output: Where rank 0 writes the losses of both ranks, the average gradients and the new weights: a safetensors
+            file.
+    """
     torch.set_num_threads(1)
     reference = Reference(golden)
     images = np.ascontiguousarray(reference.arrays("preprocess")["eval_images"].transpose(0, 3, 1, 2))
@@ -35,7 +35,3 @@ def main(golden: Path, output: Path) -> None:
             assert parameter.grad is not None
             results |= {f"gradient/{name}": parameter.grad, f"weights/{name}": parameter.detach()}
         save_file({name: tensor.contiguous() for name, tensor in results.items()}, output)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -21,7 +21,6 @@ from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.loss import losses
 from cifar10_zoo.training.run_control import run_lock
 from cifar10_zoo.training.state import TrainingState
-from tests.helpers.command_line import ROOT
 from tests.helpers.data_files import write_classes
 from tests.helpers.golden_reference import (
     TOWER_GRADIENT_NOISE,
@@ -32,30 +31,33 @@ from tests.helpers.golden_reference import (
     tf_name,
     to_tf,
 )
+from tests.helpers.ranks import on_two_ranks, train_command
+from tests.helpers.two_ranks import golden_step
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}  # without it, torchrun prints a long warning
 BATCH_SIZE = 16
 
 
-def command(data_dir: Path, train_dir: Path, max_steps: int, *others: object) -> list[str]:
+def options(data_dir: Path, train_dir: Path, max_steps: int, *others: object) -> list[str]:
     words = ["--data-dir", data_dir, "--train-dir", train_dir, "--max-steps", max_steps, "--device", "cpu"]
-    words += ["--batch-size", BATCH_SIZE, "--summary-frequency", 0, *others]
-    return [*TORCHRUN, "-m", "cifar10_zoo.train", *map(str, words)]
-
-
-def run(words: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    return list(map(str, [*words, "--batch-size", BATCH_SIZE, "--summary-frequency", 0, *others]))
 
 
 def start(words: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [*TORCHRUN, "-m", "cifar10_zoo.train", *words]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def assert_trains(folder: Path, words: list[str]) -> None:
+    """Assert that training on two ranks succeeds; their messages are in ``folder``."""
+    ended = on_two_ranks(folder, train_command, *words)
+    assert [rank.status for rank in ended] == [0, 0], ended
 
 
 def test_two_ranks_compute_the_golden_gradient_of_two_towers(golden_folder: Path, tmp_path: Path) -> None:
-    script = ROOT / "tests" / "helpers" / "two_ranks.py"
-    result = run([*TORCHRUN, str(script), str(golden_folder), str(tmp_path / "step")])
-    assert result.returncode == 0, result.stderr
+    ended = on_two_ranks(tmp_path, golden_step, golden_folder, tmp_path / "step")
+    assert [rank.status for rank in ended] == [0, 0], ended
     found = safetensors.torch.load_file(tmp_path / "step")
     golden = Reference(golden_folder).arrays("multi_gpu")
     np.testing.assert_allclose(found["total_loss"], golden["tower_total_loss"], rtol=0, atol=TOWER_LOSS_TOLERANCE)
@@ -71,10 +73,11 @@ def test_two_ranks_compute_the_golden_gradient_of_two_towers(golden_folder: Path
 def trained(drawings_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a run of four steps on two ranks."""
     folder = tmp_path_factory.mktemp("two")
-    result = run(command(drawings_dir, folder, 4))
-    assert result.returncode == 0, result.stderr
-    assert "2 processes, from step 0" in result.stderr
-    assert len(re.findall("step 0, loss", result.stdout)) == 1, "only rank 0 prints"
+    with start(options(drawings_dir, folder, 4)) as launcher:
+        output, errors = launcher.communicate()
+    assert launcher.returncode == 0, errors
+    assert "2 processes, from step 0" in errors
+    assert len(re.findall("step 0, loss", output)) == 1, "only rank 0 prints"
     return folder
 
 
@@ -101,8 +104,8 @@ def test_an_interrupted_run_of_two_ranks_ends_with_equal_bits(
     trained: Path, drawings_dir: Path, tmp_path: Path
 ) -> None:
     for steps in (3, 4):
-        assert run(command(drawings_dir, tmp_path, steps)).returncode == 0
-    assert checkpoint.read_newest(tmp_path).sha256 == checkpoint.read_newest(trained).sha256
+        assert_trains(tmp_path, options(drawings_dir, tmp_path / "run", steps))
+    assert checkpoint.read_newest(tmp_path / "run").sha256 == checkpoint.read_newest(trained).sha256
 
 
 def test_a_run_of_two_ranks_does_not_continue_on_one(trained: Path, drawings_dir: Path) -> None:
@@ -116,7 +119,7 @@ def test_a_run_of_two_ranks_does_not_continue_on_one(trained: Path, drawings_dir
 @pytest.mark.parametrize("all_processes", [True, False], ids=["to all processes", "to rank 1"])
 def test_a_signal_stops_all_ranks_at_the_same_step(drawings_dir: Path, tmp_path: Path, all_processes: bool) -> None:
     """Ctrl-C sends SIGINT to each process, and torchrun then sends SIGTERM; rank 1 informs rank 0."""
-    with start(command(drawings_dir, tmp_path, 10**6, "--recipe", "modern")) as launcher:
+    with start(options(drawings_dir, tmp_path, 10**6, "--recipe", "modern")) as launcher:
         assert launcher.stdout is not None
         assert launcher.stderr is not None
         launcher.stdout.readline()
@@ -131,7 +134,7 @@ def test_a_signal_stops_all_ranks_at_the_same_step(drawings_dir: Path, tmp_path:
 
 
 def test_a_killed_rank_ends_the_run_and_the_same_command_continues_it(drawings_dir: Path, tmp_path: Path) -> None:
-    with start(command(drawings_dir, tmp_path, 10**6, "--save-checkpoint-secs", 1e-9)) as launcher:
+    with start(options(drawings_dir, tmp_path / "run", 10**6, "--save-checkpoint-secs", 1e-9)) as launcher:
         assert launcher.stdout is not None
         assert launcher.stderr is not None
         while "step 10, loss" not in launcher.stdout.readline():
@@ -141,19 +144,20 @@ def test_a_killed_rank_ends_the_run_and_the_same_command_continues_it(drawings_d
         errors = launcher.stderr.read()
         assert launcher.wait() != 0
     assert "error: a process of this run is gone; start the run again and it continues" in errors
-    saved = checkpoint.read_newest(tmp_path)
-    assert run(command(drawings_dir, tmp_path, saved.step + 1)).returncode == 0
-    assert checkpoint.read_newest(tmp_path).step == saved.step + 1
+    saved = checkpoint.read_newest(tmp_path / "run")
+    assert_trains(tmp_path, options(drawings_dir, tmp_path / "run", saved.step + 1))
+    assert checkpoint.read_newest(tmp_path / "run").step == saved.step + 1
     assert not Path(f"/proc/{first}").exists()
 
 
 def test_two_ranks_do_not_train_in_a_directory_in_use(drawings_dir: Path, tmp_path: Path) -> None:
-    with run_lock(tmp_path):
-        result = run(command(drawings_dir, tmp_path, 1))
-    assert result.returncode != 0
-    assert "rank1]: Traceback" not in result.stderr
-    assert f"error: another training is under way in {tmp_path}" in result.stderr
-    assert checkpoint.latest(tmp_path) is None
+    with run_lock(tmp_path / "run"):
+        first, second = on_two_ranks(tmp_path, train_command, *options(drawings_dir, tmp_path / "run", 1))
+    assert first.status == 1
+    assert f"error: another training is under way in {tmp_path / 'run'}" in first.stderr
+    assert second.status == 1
+    assert "Traceback" not in second.stderr
+    assert checkpoint.latest(tmp_path / "run") is None
 
 
 def children(parent: int) -> list[int]:
@@ -164,6 +168,6 @@ def children(parent: int) -> list[int]:
 def test_only_rank_0_says_what_the_class_folders_have(tmp_path: Path) -> None:
     for part, first in (("train", 0), ("test", 50)):
         write_classes(tmp_path / "data" / part, {f"class {number}": 3 for number in range(10)}, first)
-    result = run(command(tmp_path / "data", tmp_path / "train", 2))
-    assert result.returncode == 0, result.stderr
-    assert result.stderr.count("60 images, 30 of them for testing") == 1
+    ended = on_two_ranks(tmp_path, train_command, *options(tmp_path / "data", tmp_path / "train", 2))
+    assert [rank.status for rank in ended] == [0, 0], ended
+    assert ["60 images, 30 of them for testing" in rank.stderr for rank in ended] == [True, False]
