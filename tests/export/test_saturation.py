@@ -67,5 +67,5 @@ def test_a_refused_file_gives_other_logits_on_a_processor_without_vnni(few_image
         verify_int8_weights(model.SerializeToString())
     onnx.save(model, tmp_path / "int8.onnx")
     images = golden().images[:30]
-    actual = logits_on("Haswell", tmp_path / "int8.onnx", images, tmp_path)
+    actual = logits_on("Haswell", {tmp_path / "int8.onnx": 30}, images, tmp_path)["int8.onnx"]
     assert np.abs(actual - integer_logits(model, images)).max() > 0.1

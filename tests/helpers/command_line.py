@@ -21,6 +21,20 @@ ROOT = Path(__file__).parents[2]
 CIFAR10_INFER = Path(shutil.which("cifar10-infer", path=sysconfig.get_path("scripts")) or "cifar10-infer")
 WINDOWS_LIKE = Path(__file__).with_name("windows_like.py")
 
+SHORT_DOCTOR = """
+from cifar10_runtime.cli import main, parser
+
+def doctor_parser():
+    from cifar10_runtime.cli.doctor import command
+    models = command.bundled()
+    command.bundled = lambda: {name: models[name] for name in ("fp32", "int8")}
+    return parser.doctor_parser()
+
+main.doctor_parser = doctor_parser  # called before the doctor begins
+main.main(["doctor"])
+"""
+"""``cifar10-infer doctor`` that measures two models only, because each takes seconds."""
+
 
 def run(*words: object, cwd: Path | None = None, obeys_modes: bool = False) -> subprocess.CompletedProcess[str]:
     """Run ``python WORDS...`` and return its exit status and output.

@@ -1,6 +1,8 @@
 """Logits of models on other processors than that of this machine, by the user-mode emulation of qemu.
 
-    qemu-x86_64 -cpu Haswell python tests/helpers/processors.py MODEL IMAGES.npy LOGITS.npy
+    qemu-x86_64 -cpu Haswell python tests/helpers/processors.py FOLDER MODEL COUNT ...
+
+computes the logits of the first COUNT images in FOLDER/images.npy and writes them to FOLDER/MODEL.npy.
 
 This file is also the program that qemu runs, so it imports only NumPy and ONNX Runtime.
 """
@@ -9,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,41 +23,46 @@ QEMU = shutil.which("qemu-x86_64") if platform.machine() == "x86_64" else None
 NO_QEMU = "qemu-x86_64 is not installed, or this machine is not x86-64: apt install qemu-user"
 
 
-def logits_on(processor: str, model: Path, images: NDArray[np.uint8], folder: Path) -> NDArray[np.float32]:
-    """Return the logits [N, classes] of a model on an emulated processor.
+def logits_on(
+    processor: str, models: Mapping[Path, int], images: NDArray[np.uint8], folder: Path
+) -> dict[str, NDArray[np.float32]]:
+    """Return the logits of models on an emulated processor, by file name.
 
     Args:
         processor: A name that ``qemu-x86_64 -cpu help`` lists.
-        model: The .onnx file.
+        models: The .onnx files, each with the number of images that it classifies: the first ones.
         images: [N, 32, 32, 3].
         folder: A folder for temporary files.
     """
     assert QEMU is not None
-    return _emulate([QEMU, "-cpu", processor, sys.executable], model, images, folder)
+    return _emulate([QEMU, "-cpu", processor, sys.executable], models, images, folder)
 
 
-def logits_on_aarch64(root: Path, model: Path, images: NDArray[np.uint8], folder: Path) -> NDArray[np.float32]:
-    """Return the logits [N, classes] of a model, computed by the Python for aarch64 in ``root``.
+def logits_on_aarch64(
+    root: Path, models: Mapping[Path, int], images: NDArray[np.uint8], folder: Path
+) -> dict[str, NDArray[np.float32]]:
+    """Return the logits of models, computed by the Python for aarch64 in ``root``, by file name.
 
     Args:
         root: The folder that tests/aarch64/build.sh wrote.
-        model: The .onnx file.
+        models: The .onnx files, each with the number of images that it classifies: the first ones.
         images: [N, 32, 32, 3].
         folder: A folder for temporary files.
     """
     python = ["qemu-aarch64", "-L", root, "-E", f"PYTHONPATH={root / 'site'}", root / "usr" / "bin" / "python3", "-S"]
-    return _emulate(python, model, images, folder)
+    return _emulate(python, models, images, folder)
 
 
-def _emulate(python: Sequence[object], model: Path, images: NDArray[np.uint8], folder: Path) -> NDArray[np.float32]:
-    """Return the logits that this file computes as a program of an emulated Python."""
-    inputs, outputs = folder / "images.npy", folder / "logits.npy"
-    np.save(inputs, images)
-    command = [*map(str, python), __file__, str(model), str(inputs), str(outputs)]
+def _emulate(
+    python: Sequence[object], models: Mapping[Path, int], images: NDArray[np.uint8], folder: Path
+) -> dict[str, NDArray[np.float32]]:
+    """Return the logits that this file computes as a program of an emulated Python, whose start takes seconds."""
+    np.save(folder / "images.npy", images)
+    counts = [word for model, count in models.items() for word in (model, count)]
+    command = list(map(str, [*python, __file__, folder, *counts]))
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    logits: NDArray[np.float32] = np.load(outputs)
-    return logits
+    return {model.name: np.load(folder / f"{model.name}.npy") for model in models}
 
 
 def logits_here(model: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -67,6 +74,12 @@ def logits_here(model: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.concatenate([session.run(["logits"], {"images": batch})[0] for batch in batches])
 
 
+def main(folder: Path, *words: str) -> None:
+    """Write the logits of each model in ``words``, for as many images in ``folder`` as the word after it says."""
+    images = np.load(folder / "images.npy")
+    for model, count in zip(map(Path, words[::2]), map(int, words[1::2]), strict=True):
+        np.save(folder / f"{model.name}.npy", logits_here(model, images[:count]))
+
+
 if __name__ == "__main__":
-    source, inputs, outputs = map(Path, sys.argv[1:])
-    np.save(outputs, logits_here(source, np.load(inputs)))
+    main(Path(sys.argv[1]), *sys.argv[2:])

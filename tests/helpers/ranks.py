@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,24 +23,40 @@ class Ended:
     stderr: str
 
 
-def on_two_ranks(folder: Path, function: Callable[..., object], *arguments: object) -> list[Ended]:
-    """Call ``function(*arguments)`` on two ranks.
+class TwoRanks:
+    """A function that runs on two ranks.
 
     Args:
-        folder: Where the ranks write their messages.
+        folder: Where the ranks write their output.
         function: A function of a module.
         arguments: Arguments that can be pickled.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    files = [folder / f"rank{rank}.txt" for rank in range(2)]
-    ranks = [_PROCESSES.Process(target=_rank, args=(rank, port, files[rank], function, *arguments)) for rank in (0, 1)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join()
-    return [Ended(process.exitcode, file.read_text("utf-8")) for process, file in zip(ranks, files, strict=True)]
+
+    def __init__(self, folder: Path, function: Callable[..., object], *arguments: object) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.outputs = [folder / f"rank{rank}" for rank in range(2)]
+        self.processes = [
+            _PROCESSES.Process(target=_rank, args=(rank, port, output, function, *arguments))
+            for rank, output in enumerate(self.outputs)
+        ]
+        for process in self.processes:
+            process.start()
+
+    def wait_for_output(self, text: str) -> None:
+        """Return as soon as rank 0 has printed ``text``."""
+        output = self.outputs[0].with_suffix(".out")
+        while not output.exists() or text not in output.read_text("utf-8"):
+            assert self.processes[0].is_alive()
+            time.sleep(0.01)
+
+    def end(self) -> list[Ended]:
+        """Wait until both ranks have ended."""
+        for process in self.processes:
+            process.join()
+        errors = [output.with_suffix(".err").read_text("utf-8") for output in self.outputs]
+        return [Ended(process.exitcode, text) for process, text in zip(self.processes, errors, strict=True)]
 
 
 def train_command(*words: str) -> None:
@@ -48,10 +65,10 @@ def train_command(*words: str) -> None:
     cli.run(train.train, train.Options, train.recipe_options)
 
 
-def _rank(rank: int, port: int, messages: Path, function: Callable[..., object], *arguments: object) -> None:
+def _rank(rank: int, port: int, output: Path, function: Callable[..., object], *arguments: object) -> None:
     """Call a function with the environment that torchrun gives a rank."""
     os.environ |= {"TORCHELASTIC_RUN_ID": "tests", "WORLD_SIZE": "2", "RANK": str(rank)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.dup2(os.open(messages, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for descriptor, suffix in ((1, ".out"), (2, ".err")):
+        os.dup2(os.open(output.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     function(*arguments)

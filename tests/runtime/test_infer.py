@@ -67,7 +67,7 @@ def test_predictions_for_class_folders_are_those_of_pytorch(
 
     correct = sum(Path(path).parent.name == label for path, (label, _) in expected.items())
     assert f"accuracy {correct / 300:.4f} ({correct} of 300 images" in result.stderr
-    assert re.search(r"300 images, 0 failed, \d+ images/s, device cpu, model .* \(synthetic, step 60\)", result.stderr)
+    assert re.search(r"300 images, 0 failed, \d+ images/s, device cpu, model .* \(custom, step 60\)", result.stderr)
 
 
 def test_csv_and_json_lines_have_the_same_columns_for_top_k(folder: Path, model_file: Path, tmp_path: Path) -> None:

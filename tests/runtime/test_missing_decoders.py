@@ -54,18 +54,30 @@ def decoded_without(missing: tuple[str, ...], files: dict[str, bytes], tmp_path:
     return {path.stem: np.load(path) for path in arrays.iterdir()}
 
 
-@pytest.mark.parametrize("missing", MISSING)
-def test_whole_files_have_the_same_pixels(missing: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole_files() -> dict[str, bytes]:
+    """JPEG and PNG files of many kinds, by name."""
     files = {f"{name}.jpg": encode(scene(0), **options) for name, options in jpeg_cases.encodings()}
     files |= {f"{mode}.jpg": encode(scene(0).convert(mode)) for mode in ("L", "CMYK")}
     files |= {f"odd {width}.jpg": encode(scene(1, width, 601)) for width in (897, 901, 1023)}
     files |= {f"{name}.png": content for name, (content, _) in png_cases.opaque_files().items()}
-    files = {name.replace("/", "-"): content for name, content in files.items()}
-    decoded = decoded_without(missing, files, tmp_path)
-    assert len(decoded) == 2 * len(files)
-    for name, content in files.items():
-        for size in SIZES:
-            np.testing.assert_array_equal(decoded[f"{name}.{size}"], decode(content, size), err_msg=name)
+    return {name.replace("/", "-"): content for name, content in files.items()}
+
+
+@pytest.fixture(scope="module")
+def pixels(whole_files: dict[str, bytes]) -> dict[str, np.ndarray]:
+    """The pixels of these files with all packages, by name and size."""
+    return {f"{name}.{size}": decode(content, size) for name, content in whole_files.items() for size in SIZES}
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_whole_files_have_the_same_pixels(
+    missing: tuple[str, ...], whole_files: dict[str, bytes], pixels: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    decoded = decoded_without(missing, whole_files, tmp_path)
+    assert decoded.keys() == pixels.keys()
+    for name, expected in pixels.items():
+        np.testing.assert_array_equal(decoded[name], expected, err_msg=name)
 
 
 @pytest.mark.parametrize("missing", MISSING)

@@ -31,33 +31,33 @@ def test_this_machine_gives_the_stored_logits(file: Path) -> None:
 
 @NEEDS_QEMU
 @PROCESSORS
-@pytest.mark.parametrize(("name", "count"), [("int8.onnx", 100), ("fp32.onnx", 30), ("fp32-direct.onnx", 10)])
-def test_another_processor_gives_the_logits_of_this_one_and_the_stored_ones(
-    processor: str, name: str, count: int, tmp_path: Path
-) -> None:
+def test_another_processor_gives_the_logits_of_this_one_and_the_stored_ones(processor: str, tmp_path: Path) -> None:
     """Emulated, int8 takes 35 ms per image, and float models take 0.2 s."""
     stored = golden()
-    images = stored.images[:count]
-    there = logits_on(processor, FOLDER / name, images, tmp_path)
-    assert_same_answers(there, logits_here(FOLDER / name, images), name)
-    assert_same_answers(there, stored.logits[name][:count], name)
+    models = {FOLDER / "int8.onnx": 100, FOLDER / "fp32.onnx": 30, FOLDER / "fp32-direct.onnx": 10}
+    there = logits_on(processor, models, stored.images, tmp_path)
+    for model, count in models.items():
+        assert_same_answers(there[model.name], logits_here(model, stored.images[:count]), model.name)
+        assert_same_answers(there[model.name], stored.logits[model.name][:count], model.name)
 
 
 @NEEDS_QEMU
 @PROCESSORS
-@pytest.mark.parametrize(("name", "count"), [("int8.onnx", 1000), ("fp32.onnx", 100)])
 def test_another_processor_gives_the_logits_of_this_one_for_real_images(
-    cifar10_dir: Path, processor: str, name: str, count: int, tmp_path: Path
+    cifar10_dir: Path, processor: str, tmp_path: Path
 ) -> None:
-    images = cifar10.load(cifar10_dir, "test").images[:count].permute(0, 2, 3, 1).numpy().copy()
-    there = logits_on(processor, FOLDER / name, images, tmp_path)
-    assert_same_answers(there, logits_here(FOLDER / name, images), name)
+    images = cifar10.load(cifar10_dir, "test").images[:1000].permute(0, 2, 3, 1).numpy().copy()
+    models = {FOLDER / "int8.onnx": 1000, FOLDER / "fp32.onnx": 100}
+    there = logits_on(processor, models, images, tmp_path)
+    for model, count in models.items():
+        assert_same_answers(there[model.name], logits_here(model, images[:count]), model.name)
 
 
-@pytest.mark.parametrize(("name", "count"), [("int8.onnx", 100), ("fp32.onnx", 10)])
-def test_aarch64_gives_the_stored_logits(name: str, count: int, tmp_path: Path) -> None:
+def test_aarch64_gives_the_stored_logits(tmp_path: Path) -> None:
     if not (root := os.environ.get("CIFAR10_AARCH64")):
         pytest.skip("CIFAR10_AARCH64 is not set: see tests/aarch64/build.sh")
     stored = golden()
-    logits = logits_on_aarch64(Path(root), FOLDER / name, stored.images[:count], tmp_path)
-    assert_same_answers(logits, stored.logits[name][:count], name)
+    models = {FOLDER / "int8.onnx": 100, FOLDER / "fp32.onnx": 10}
+    there = logits_on_aarch64(Path(root), models, stored.images, tmp_path)
+    for model, count in models.items():
+        assert_same_answers(there[model.name], stored.logits[model.name][:count], model.name)

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +26,7 @@ from cifar10_runtime.results.stream import StreamWriter
 from cifar10_runtime.results.writer import Writer, result_writer
 from typing_extensions import Buffer
 
-from tests.helpers.command_line import CIFAR10_INFER, assert_fails_cleanly, infer
+from tests.helpers.command_line import CIFAR10_INFER, SHORT_DOCTOR, assert_fails_cleanly, infer
 from tests.stress.interrupt_inference import end, interrupt_all, rows_of, start, wait_for_reader, write_images
 
 pytestmark = pytest.mark.posix
@@ -423,15 +424,16 @@ def test_a_vanished_file_or_folder_gives_a_row_with_an_error(good: list[Path], t
         pytest.param(["{image}", "--unknown"], USAGE, id="unknown option"),
         pytest.param(["{image}", "--model", "nothing", "--output", "{output}"], FATAL, id="missing model"),
         pytest.param(["--help"], OK, id="help"),
-        pytest.param(["doctor"], OK, id="doctor"),
+        pytest.param(["-c", SHORT_DOCTOR], OK, id="doctor"),
     ],
 )
 def test_the_exit_status_is_right_when_the_standard_streams_are_closed(
     good: list[Path], output: Path, words: list[str], status: int
 ) -> None:
     """Nobody can read a message, and no file that the command opens takes the place of a stream."""
-    words = [word.format(image=good[0], output=output) for word in words]
-    command = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', str(CIFAR10_INFER), *words]
+    words = [word.replace("{image}", str(good[0])).replace("{output}", str(output)) for word in words]
+    program = sys.executable if words[0] == "-c" else str(CIFAR10_INFER)
+    command = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', program, *words]
     assert subprocess.run(command, check=False).returncode == status
     if words[-1] == str(output) and status == OK:
         assert len(rows_of(output.read_bytes(), ".csv")) == 2

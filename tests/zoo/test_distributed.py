@@ -31,7 +31,7 @@ from tests.helpers.golden_reference import (
     tf_name,
     to_tf,
 )
-from tests.helpers.ranks import on_two_ranks, train_command
+from tests.helpers.ranks import TwoRanks, train_command
 from tests.helpers.two_ranks import golden_step
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
@@ -51,12 +51,12 @@ def start(words: list[str]) -> subprocess.Popen[str]:
 
 def assert_trains(folder: Path, words: list[str]) -> None:
     """Assert that training on two ranks succeeds; their messages are in ``folder``."""
-    ended = on_two_ranks(folder, train_command, *words)
+    ended = TwoRanks(folder, train_command, *words).end()
     assert [rank.status for rank in ended] == [0, 0], ended
 
 
 def test_two_ranks_compute_the_golden_gradient_of_two_towers(golden_folder: Path, tmp_path: Path) -> None:
-    ended = on_two_ranks(tmp_path, golden_step, golden_folder, tmp_path / "step")
+    ended = TwoRanks(tmp_path, golden_step, golden_folder, tmp_path / "step").end()
     assert [rank.status for rank in ended] == [0, 0], ended
     found = safetensors.torch.load_file(tmp_path / "step")
     golden = Reference(golden_folder).arrays("multi_gpu")
@@ -116,21 +116,34 @@ def test_a_run_of_two_ranks_does_not_continue_on_one(trained: Path, drawings_dir
         train.train(one_rank)
 
 
-@pytest.mark.parametrize("all_processes", [True, False], ids=["to all processes", "to rank 1"])
-def test_a_signal_stops_all_ranks_at_the_same_step(drawings_dir: Path, tmp_path: Path, all_processes: bool) -> None:
-    """Ctrl-C sends SIGINT to each process, and torchrun then sends SIGTERM; rank 1 informs rank 0."""
+def test_a_signal_to_all_processes_stops_all_ranks_at_the_same_step(drawings_dir: Path, tmp_path: Path) -> None:
+    """Ctrl-C sends SIGINT to each process, and torchrun then sends SIGTERM."""
     with start(options(drawings_dir, tmp_path, 10**6, "--recipe", "modern")) as launcher:
         assert launcher.stdout is not None
         assert launcher.stderr is not None
         launcher.stdout.readline()
         workers = children(launcher.pid)
         assert len(workers) == 2
-        for process in (*workers, launcher.pid) if all_processes else workers[1:]:
+        for process in (*workers, launcher.pid):
             os.kill(process, signal.SIGINT)
         errors = launcher.stderr.read()
     assert launcher.returncode != 0
     assert "stopped by SIG" in errors
     assert checkpoint.read_newest(tmp_path).step % 10 == 1, "ranks agree to stop every ten steps"
+
+
+def test_a_signal_to_one_rank_stops_all_ranks_at_the_same_step(drawings_dir: Path, tmp_path: Path) -> None:
+    """Rank 1 informs rank 0."""
+    words = options(drawings_dir, tmp_path / "run", 10**6, "--recipe", "modern")
+    ranks = TwoRanks(tmp_path, train_command, *words)
+    ranks.wait_for_output("step 0, loss")
+    second = ranks.processes[1].pid
+    assert second is not None
+    os.kill(second, signal.SIGINT)
+    ended = ranks.end()
+    assert [rank.status for rank in ended] == [128 + signal.SIGINT] * 2
+    assert "stopped by SIGINT" in ended[0].stderr
+    assert checkpoint.read_newest(tmp_path / "run").step % 10 == 1, "ranks agree to stop every ten steps"
 
 
 def test_a_killed_rank_ends_the_run_and_the_same_command_continues_it(drawings_dir: Path, tmp_path: Path) -> None:
@@ -152,7 +165,7 @@ def test_a_killed_rank_ends_the_run_and_the_same_command_continues_it(drawings_d
 
 def test_two_ranks_do_not_train_in_a_directory_in_use(drawings_dir: Path, tmp_path: Path) -> None:
     with run_lock(tmp_path / "run"):
-        first, second = on_two_ranks(tmp_path, train_command, *options(drawings_dir, tmp_path / "run", 1))
+        first, second = TwoRanks(tmp_path, train_command, *options(drawings_dir, tmp_path / "run", 1)).end()
     assert first.status == 1
     assert f"error: another training is under way in {tmp_path / 'run'}" in first.stderr
     assert second.status == 1
@@ -168,6 +181,6 @@ def children(parent: int) -> list[int]:
 def test_only_rank_0_says_what_the_class_folders_have(tmp_path: Path) -> None:
     for part, first in (("train", 0), ("test", 50)):
         write_classes(tmp_path / "data" / part, {f"class {number}": 3 for number in range(10)}, first)
-    ended = on_two_ranks(tmp_path, train_command, *options(tmp_path / "data", tmp_path / "train", 2))
+    ended = TwoRanks(tmp_path, train_command, *options(tmp_path / "data", tmp_path / "train", 2)).end()
     assert [rank.status for rank in ended] == [0, 0], ended
     assert ["60 images, 30 of them for testing" in rank.stderr for rank in ended] == [True, False]
