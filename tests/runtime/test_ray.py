@@ -440,8 +440,12 @@ def s3(place: Path) -> Iterator[Any]:
         server.kill()
 
 
+@pytest.mark.usefixtures("new_cluster")
 def test_images_are_read_from_a_bucket_and_results_are_written_to_it(place: Path, s3: Any) -> None:
-    """Images below a prefix, tar shards and Parquet files; results go into the same bucket, also when resumed."""
+    """Images below a prefix, tar shards and Parquet files; results go into the same bucket, also when resumed.
+
+    Workers have the environment with which their cluster was started, and the variables of S3 must be in it.
+    """
     words = (
         "s3://bucket/data/images",
         "s3://bucket/data/tar",
