@@ -49,7 +49,7 @@ def choose_device(device: DeviceChoice, tf32: bool = False) -> torch.device:
 def keep_freed_memory() -> None:
     """Keep the memory that a training step frees for the next step, instead of returning it to the kernel.
 
-    Training on a CPU then takes 6 % less CPU time: the kernel need not provide zeroed pages in every step. Only glibc
+    Training on a CPU then takes 6 to 10 % less time: the kernel need not provide zeroed pages in every step. Only glibc
     has this setting; elsewhere, the function does nothing.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
