@@ -1,6 +1,6 @@
 """All hyperparameters of a training run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from cifar10_zoo.errors import OptionError
@@ -80,6 +80,10 @@ class Hyperparameters:
             raise OptionError("--batch-size must be above 1 with --batch-norm")
         if self.schedule == "triangle" and not self.epochs:
             raise OptionError("--schedule triangle needs a last step: set --epochs")
+
+    def differences(self, other: "Hyperparameters") -> list[str]:
+        """Return the names of the fields that have another value in ``other``."""
+        return [field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
 
 
 _LIMITS: dict[str, tuple[float, float]] = {

@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -212,10 +212,11 @@ def require_same_run(saved: Checkpoint, data: Dataset, hyperparameters: Hyperpar
         "continue with the same values, or start a new run with its weights: "
         f"choose another --train-dir and --init-from {folder}"
     )
-    was, now = asdict(saved.hyperparameters), asdict(hyperparameters)
-    if (ranks := was.pop("num_gpus")) != now["num_gpus"]:
-        raise CheckpointError(f"{saved.path} was trained by {ranks} processes, not {now['num_gpus']}: {advice}")
-    changed = [f"{flag(name)} {_short(was[name])}, not {_short(now[name])}" for name in was if was[name] != now[name]]
+    was, now = saved.hyperparameters, hyperparameters
+    if was.num_gpus != now.num_gpus:
+        raise CheckpointError(f"{saved.path} was trained by {was.num_gpus} processes, not {now.num_gpus}: {advice}")
+    values = ((flag(name), _short(getattr(was, name)), _short(getattr(now, name))) for name in was.differences(now))
+    changed = [f"{option} {old}, not {new}" for option, old, new in values]
     if changed:
         raise CheckpointError(f"{saved.path} was trained with {', '.join(changed)}: {advice}")
 

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
@@ -188,8 +188,7 @@ def _differences(saved: Checkpoint, recipe: Hyperparameters, training: Dataset) 
     """Return what is different from the run of ``saved``, in words for an error; empty if nothing is."""
     if saved.classes != training.classes:
         return "classes"
-    was, now = asdict(saved.hyperparameters), asdict(recipe)
-    changed = [name for name in was if was[name] != now[name]]
+    changed = saved.hyperparameters.differences(recipe)
     names = ", ".join("--epochs or the number of images" if name == "epochs" else flag(name) for name in changed)
     return f"values of {names}" if changed else ""
 
