@@ -51,6 +51,8 @@ class Hyperparameters:
     CSV with the columns class and weight, or a JSON object of weights by class (new)."""
     distort_colors: float = 1.0
     """Strength of the random changes of brightness and contrast; 0 for none (distorted_inputs())."""
+    blur_probability: float = 0.0
+    """Probability that a training image is blurred, as photographs are that were enlarged and shrunk again (new)."""
     jpeg_probability: float = 0.0
     """Probability that a training image is compressed as JPEG of a random quality from 50 to 100 (new)."""
     cutout: int = 0
@@ -99,6 +101,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "kernel_decay": (0, 1e6),
     "label_smoothing": (0, 1),
     "distort_colors": (0, 1.25),
+    "blur_probability": (0, 1),
     "jpeg_probability": (0, 1),
     "cutout": (0, 72),
     "mixup": (0, 100),

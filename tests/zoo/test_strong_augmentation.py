@@ -1,4 +1,4 @@
-"""JPEG compression, cutout and mixup in training: seed and number determine them, and they change nothing else."""
+"""Blur, JPEG compression, cutout and mixup in training: seed and number decide them, and they change nothing else."""
 
 from dataclasses import replace
 
@@ -7,19 +7,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
 from cifar10_zoo.config import Hyperparameters
 from cifar10_zoo.data.batches import BatchSample, TrainingBatches
 from cifar10_zoo.data.jpeg import compress
-from cifar10_zoo.data.strong_augmentation import StrongAugmentation, cut_out, mix, sample_strong_augmentation
+from cifar10_zoo.data.strong_augmentation import StrongAugmentation, blur, cut_out, mix, sample_strong_augmentation
 from cifar10_zoo.data.transforms import augment
 from cifar10_zoo.errors import OptionError
 from cifar10_zoo.training.loss import cross_entropy
 from cifar10_zoo.training.state import TrainingState
 from tests.helpers.shapes import colored_images
 
-ALL = Hyperparameters(batch_size=16, seed=2, jpeg_probability=0.5, cutout=8, mixup=0.4)
+ALL = Hyperparameters(batch_size=16, seed=2, blur_probability=0.5, jpeg_probability=0.5, cutout=8, mixup=0.4)
 
 
 def batches(recipe: Hyperparameters) -> TrainingBatches:
@@ -42,11 +43,15 @@ def test_seed_and_number_of_the_batch_determine_the_parameters(seed: int, number
 
 
 def test_the_parameters_have_the_documented_distributions() -> None:
-    recipe = replace(ALL, batch_size=20_000, jpeg_probability=0.3)
+    recipe = replace(ALL, batch_size=20_000, jpeg_probability=0.3, blur_probability=0.2)
     sample = sample_strong_augmentation(recipe, number=0, image_size=32)
     chosen = sample.quality[sample.quality > 0]
     assert len(chosen) / 20_000 == pytest.approx(0.3, abs=0.01)
     assert set(chosen.tolist()) == set(range(50, 101))
+    blurred = sample.blur[sample.blur > 0]
+    assert len(blurred) / 20_000 == pytest.approx(0.2, abs=0.01)
+    assert blurred.mean() == pytest.approx(0.75, abs=0.03)
+    assert blurred.max() == pytest.approx(1.5, abs=0.01)
     assert sample.subsampling.float().mean() == pytest.approx(0.5, abs=0.01)
     assert set(sample.cut_x.tolist()) == set(sample.cut_y.tolist()) == set(range(24))
     variance = 1 / (4 * (2 * 0.4 + 1))  # of the beta distribution with equal parameters
@@ -68,17 +73,17 @@ def test_the_tensors_of_a_sample_give_the_sample_and_its_other_choices_are_those
     assert all(map(torch.equal, sample.tensors(), [*plain.tensors(), *parameters.tensors()]))
 
 
-def test_the_images_are_compressed_before_the_crop() -> None:
+def test_the_images_are_blurred_and_compressed_before_the_crop() -> None:
     recipe = replace(ALL, cutout=0, mixup=0.0)
     data, (sample, parameters) = colored_images(3, 32, 40), strong(recipe)
     pixels, labels = batches(recipe).batch(3)
-    compressed = compress(data.images[sample.index], parameters.quality, parameters.subsampling)
+    compressed = compress(blur(data.images[sample.index], parameters.blur), parameters.quality, parameters.subsampling)
     assert torch.equal(pixels, augment(compressed, sample.augmentation))
     assert torch.equal(labels, data.labels[sample.index])
 
 
 def test_cutout_erases_one_square_per_image_and_nothing_else() -> None:
-    recipe = replace(ALL, jpeg_probability=0.0, mixup=0.0)
+    recipe = replace(ALL, blur_probability=0.0, jpeg_probability=0.0, mixup=0.0)
     _, parameters = strong(recipe)
     pixels, plain = batches(recipe).batch(3)[0], batches(replace(recipe, cutout=0)).batch(3)[0]
     for image, before, y, x in zip(pixels, plain, parameters.cut_y, parameters.cut_x, strict=True):
@@ -87,11 +92,25 @@ def test_cutout_erases_one_square_per_image_and_nothing_else() -> None:
         assert torch.equal(image, expected)
 
 
+def test_a_blur_of_strength_1_is_that_of_an_image_that_pillow_enlarged_and_shrank() -> None:
+    random, bicubic = np.random.default_rng(5), Image.Resampling.BICUBIC
+    coarse = random.integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(each).resize((32, 32), bicubic) for each in coarse]
+    images, expected = (
+        torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in each])
+        for each in (pictures, [picture.resize((512, 512), bicubic).resize((32, 32), bicubic) for picture in pictures])
+    )
+    assert float((images.int() - expected.int()).abs().float().mean()) > 2
+    blurred = blur(images, torch.ones(40))
+    assert float((blurred.int() - expected.int()).abs().float().mean()) < 0.25  # of 255; both results are rounded
+    assert torch.equal(blur(images, torch.zeros(40)), images)
+
+
 @pytest.mark.parametrize("size", [1, 5, 24, 48])
 def test_the_square_in_the_middle_of_a_crop_has_its_size(size: int) -> None:
     ones, center = torch.ones(1, 3, 48, 48), torch.tensor([24])
     zeros = torch.zeros(1)
-    parameters = StrongAugmentation(zeros, zeros, cut_y=center, cut_x=center, share=zeros)
+    parameters = StrongAugmentation(zeros, zeros, cut_y=center, cut_x=center, share=zeros, blur=zeros)
     assert (cut_out(ones, parameters, size) == 0).sum() == 3 * size**2
 
 
@@ -127,7 +146,9 @@ def test_training_with_all_of_them_learns() -> None:
     assert torch.stack(losses[-5:]).mean() < 0.8 * losses[0]
 
 
-@pytest.mark.parametrize(("name", "value"), [("jpeg_probability", 1.5), ("cutout", -1), ("mixup", -0.1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("blur_probability", -1), ("jpeg_probability", 1.5), ("cutout", -1), ("mixup", -0.1)]
+)
 def test_a_value_out_of_range_is_refused(name: str, value: float) -> None:
     with pytest.raises(OptionError, match=f"^--{name.replace('_', '-')} must be between 0 and"):
         Hyperparameters(**{name: value})  # type: ignore[arg-type]
