@@ -15,7 +15,9 @@ from cifar10_zoo.training.state import TrainingState
 
 PRETRAINED = "modern"
 SHARE = 10
-"""A trial takes a tenth of the steps of the training."""
+FEWEST_STEPS = 200
+"""A trial takes a tenth of the steps of the training, but at least 200 of them: before, trained weights are often
+ahead although new weights become as good."""
 FEW = 100
 """With fewer validation images, the standard error of an accuracy is up to 0.05."""
 
@@ -35,7 +37,7 @@ def better_start(
     """
     if training.images.shape[-1] != IMAGE_SIZE or not len(validation.images):
         return None
-    short = replace(recipe, epochs=recipe.epochs / SHARE)
+    short = replace(recipe, epochs=recipe.epochs * trial_steps(last_step(recipe)) / last_step(recipe))
     starts = (PRETRAINED, None)
     scores = {start: _accuracy(replace(short, init_from=start), training, validation, device) for start in starts}
     few = " (too few to decide reliably)" if len(validation.images) < FEW else ""
@@ -48,6 +50,11 @@ def better_start(
         file=sys.stderr,
     )
     return chosen
+
+
+def trial_steps(steps: int) -> int:
+    """Return the steps of the trial for a training of ``steps``."""
+    return min(steps, max(FEWEST_STEPS, steps // SHARE))
 
 
 def _accuracy(recipe: Hyperparameters, data: Dataset, validation: Dataset, device: DeviceChoice) -> float:

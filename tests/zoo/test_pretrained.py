@@ -26,6 +26,7 @@ from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.inference import predict
 from cifar10_zoo.training.pretrained import SHIPPED, start_from
 from cifar10_zoo.training.state import TrainingState
+from cifar10_zoo.training.trial import trial_steps
 from tests.helpers.command_line import zoo
 from tests.helpers.onnx_files import first
 from tests.helpers.shapes import colored_images, trained_state
@@ -178,3 +179,11 @@ def test_a_changed_learning_rate_is_refused_with_init_from_as_the_way(drawings_d
     message = rf"--initial-learning-rate 0\.1, not 0\.05: .* choose another --train-dir and --init-from {train_dir}"
     with pytest.raises(CheckpointError, match=message):
         train.train(options)
+
+
+@given(steps=st.integers(1, 10**7))
+def test_a_trial_takes_a_tenth_of_the_steps_at_least_200_and_never_more_than_the_training(steps: int) -> None:
+    trial = trial_steps(steps)
+    assert trial <= steps
+    assert trial == steps or trial >= 200
+    assert trial <= max(200, steps / 10)
