@@ -5,7 +5,6 @@
 It does what ``cifar10_zoo.train``, ``cifar10_export`` and ``cifar10-infer`` do, one after another.
 """
 
-import math
 import shlex
 import shutil
 import subprocess
@@ -41,7 +40,9 @@ from cifar10_zoo.training.temperature import temperatures
 from cifar10_zoo.training.trial import better_start
 
 EPOCHS = 50.0
-FEWEST_STEPS = 600
+BATCH_SIZE = MODERN.batch_size // 2
+"""Half of the recipe's, with half of its learning rate: few images need more steps."""
+FEWEST_STEPS = 1200
 """Steps of the default number of epochs, at least: fewer leave a small data set unlearned."""
 _MOST_EPOCHS = 1_000_000
 MARK = ".cifar10-fit"
@@ -62,7 +63,7 @@ class Options(ReadOptions):
     output: Path | None = None
     """Directory to write; by default, the name of FOLDER with _model at its end, in the current directory."""
     epochs: float | None = None
-    """How often the training sees each image; by default 50 times, but at least 600 batches of 128 images."""
+    """How often the training sees each image; by default 50 times, but at least 1,200 batches of 64 images."""
     init_from: str = "auto"
     """Trained weights to start from: modern, tutorial, a directory of checkpoints, or none. auto compares modern and
     none in short trainings."""
@@ -166,6 +167,8 @@ def train_options(options: Options, training: Dataset, validation: Dataset) -> T
     recipe = replace(
         MODERN,
         seed=options.seed,
+        batch_size=BATCH_SIZE,
+        initial_learning_rate=MODERN.initial_learning_rate * BATCH_SIZE / MODERN.batch_size,
         class_weights=options.class_weights,
         validation_fraction=options.validation_fraction if len(validation.images) else 0.0,
         epochs=recipe_epochs(options.epochs, len(training.images)),
@@ -197,7 +200,7 @@ def recipe_epochs(epochs: float | None, images: int) -> float:
     """Return the epochs of 50,000 images, as recipes count them, for ``epochs`` of the ``images`` of a data set."""
     if epochs is not None:
         return epochs * images / EXAMPLES_PER_EPOCH
-    return max(EPOCHS * images, math.ceil(FEWEST_STEPS * MODERN.batch_size)) / EXAMPLES_PER_EPOCH
+    return max(EPOCHS * images, FEWEST_STEPS * BATCH_SIZE) / EXAMPLES_PER_EPOCH
 
 
 def write_model(

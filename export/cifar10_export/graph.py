@@ -63,15 +63,15 @@ class ServingGraph(nn.Module):
         images = images.permute(0, 3, 1, 2)
         if not self.ten_crop:
             features, logits = self.network.features_and_logits(evaluation_images(images))
-            return logits, self._scaled(logits).softmax(dim=1), features
+            return logits, self.probabilities(logits), features
         features, logits = self.network.features_and_logits(ten_crop(images).flatten(0, 1))  # [10 * N, ...]
         average, features = (_average(values) for values in (logits.softmax(dim=1), features))
         logits = average.log()
-        return logits, average if self.temperature == 1 else self._scaled(logits).softmax(dim=1), features
+        return logits, average if self.temperature == 1 else self.probabilities(logits), features
 
-    def _scaled(self, logits: Tensor) -> Tensor:
-        """Return ``logits / temperature``; the temperature 1 adds no operator to the graph."""
-        return logits if self.temperature == 1 else logits / self.temperature
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return softmax(logits / temperature); the temperature 1 adds no division to the graph."""
+        return (logits if self.temperature == 1 else logits / self.temperature).softmax(dim=1)
 
 
 def _average(values: Tensor) -> Tensor:

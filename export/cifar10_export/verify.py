@@ -193,18 +193,25 @@ def verify_values(
 ) -> None:
     """Raise an error unless shapes and values equal PyTorch's for a batch of images, up to the tolerance.
 
+    Probabilities are compared with those of the file's own logits: a low temperature makes a large difference of
+    probabilities from a small one of logits.
+
     Raises:
         ContractError: A shape differs.
         DifferenceError: A value differs by more than the tolerance.
     """
     batch_size = len(images)
     with torch.inference_mode():
-        expected = [value.numpy() for value in reference(torch.from_numpy(images))]
-    for name, actual, wanted in zip(OUTPUTS, session.run(None, {INPUT: images}), expected, strict=True):
+        logits, _, features = reference(torch.from_numpy(images))
+        outputs = session.run(OUTPUTS, {INPUT: images})
+        expected = logits, reference.probabilities(torch.from_numpy(outputs[0])), features
+    for name, actual, wanted in zip(OUTPUTS, outputs, map(Tensor.numpy, expected), strict=True):
         if actual.shape != wanted.shape:
             raise ContractError(f"{name} has shape {actual.shape} for a batch of {batch_size}")
         difference = float(np.abs(actual - wanted).max())
         tolerance = relative_tolerance * max(1.0, float(np.abs(wanted).max()))
+        if name == "probabilities":
+            tolerance = min(tolerance, VALUE_TOLERANCE["fp16"])  # also int8 models compute them in float32
         if not difference <= tolerance:  # true for NaN, too
             raise DifferenceError(
                 f"{name} of a batch of {batch_size} differ from PyTorch by {difference:.3g}, more than {tolerance:.3g}",
