@@ -59,6 +59,9 @@ class Hyperparameters:
     """Height and width in pixels of a square that is erased at a random place of each crop; 0 for none (new)."""
     mixup: float = 0.0
     """Parameter of the beta distribution by which training mixes pairs of images and of labels; 0 for none (new)."""
+    mirror: bool = True
+    """Mirror half of the training images; --no-mirror for classes such as letters and arrows, which a mirror changes
+    (random_flip_left_right)."""
     alternate_flips: bool = False
     """Mirror each image in every other epoch, instead of at random (new)."""
     batch_norm: bool = False

@@ -80,7 +80,9 @@ class TrainingBatches:
         augmentation = sample_augmentation(
             recipe.seed, number, recipe.batch_size, self.images.shape[-1], recipe.distort_colors
         )
-        if recipe.alternate_flips:
+        if not recipe.mirror:
+            augmentation = replace(augmentation, flip=torch.zeros(recipe.batch_size, dtype=torch.bool))
+        elif recipe.alternate_flips:
             epochs = torch.from_numpy(_positions(number, recipe.batch_size) // count)
             augmentation = replace(augmentation, flip=alternating_flips(recipe.seed, index, epochs, count))
         size = self.images.shape[-1]

@@ -23,8 +23,8 @@ def last_step(hyperparameters: Hyperparameters) -> int:
     """Return the step at which the last epoch ends, or ``sys.maxsize`` if ``epochs`` is 0."""
     if not hyperparameters.epochs:
         return sys.maxsize
-    images_per_step = hyperparameters.batch_size * hyperparameters.num_gpus
-    return max(1, int(EXAMPLES_PER_EPOCH / images_per_step * hyperparameters.epochs))
+    images = round(EXAMPLES_PER_EPOCH * hyperparameters.epochs, 6)  # epochs may be the quotient of a number of steps
+    return max(1, int(images // (hyperparameters.batch_size * hyperparameters.num_gpus)))
 
 
 def learning_rate(step: int, hyperparameters: Hyperparameters) -> float:

@@ -73,6 +73,8 @@ class Options(ReadOptions):
     validation_fraction: float = 0.1
     """Fraction of the training images of each class to validate with: they choose the start, the checkpoint and the
     temperature. 0 trains with all images."""
+    mirror: bool = Hyperparameters.mirror
+    """Mirror half of the training images; --no-mirror for classes such as letters, which a mirror changes."""
     seed: int = Hyperparameters.seed
     """Seed of the initial weights, the order of the images and the augmentation."""
     device: DeviceChoice = "auto"
@@ -167,6 +169,7 @@ def train_options(options: Options, training: Dataset, validation: Dataset) -> T
     recipe = replace(
         MODERN,
         seed=options.seed,
+        mirror=options.mirror,
         batch_size=BATCH_SIZE,
         initial_learning_rate=MODERN.initial_learning_rate * BATCH_SIZE / MODERN.batch_size,
         class_weights=options.class_weights,

@@ -90,6 +90,7 @@ def test_the_directory_has_models_report_history_and_checkpoints(fitted: tuple[P
         pytest.param(["--epochs", "21"], "--epochs or the number of images", id="epochs"),
         pytest.param(["--epochs", EPOCHS, "--seed", "1"], "--seed", id="seed"),
         pytest.param(["--epochs", EPOCHS, "--class-weights", "balanced"], "--class-weights", id="class weights"),
+        pytest.param(["--epochs", EPOCHS, "--no-mirror"], "--mirror", id="mirror images"),
     ],
 )
 def test_other_options_do_not_continue_a_run(

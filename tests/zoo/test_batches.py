@@ -75,6 +75,16 @@ def test_alternate_flips_mirrors_each_image_in_every_other_epoch(seed: int, numb
             assert image not in flips or flip != flips[image]
 
 
+@given(seed=SEEDS, number=st.integers(0, 100), alternate=st.booleans())
+def test_no_mirror_changes_only_the_flips(seed: int, number: int, alternate: bool) -> None:
+    recipe = Hyperparameters(seed=seed, batch_size=8, alternate_flips=alternate)
+    mirrored = training_batches(recipe).sample(number)
+    plain = training_batches(replace(recipe, mirror=False)).sample(number)
+    assert not plain.augmentation.flip.any()
+    kept = replace(plain, augmentation=replace(plain.augmentation, flip=mirrored.augmentation.flip))
+    assert all(torch.equal(a, b) for a, b in zip(kept.tensors(), mirrored.tensors(), strict=True))
+
+
 def training_batches(recipe: Hyperparameters) -> TrainingBatches:
     """Batches of 40 black images."""
     images = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)

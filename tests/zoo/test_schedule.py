@@ -25,3 +25,8 @@ def test_the_triangular_schedule_rises_to_its_peak_and_falls_to_zero(
     assert rates[top:] == sorted(rates[top:], reverse=True)
     assert 0 < min(rates) <= max(rates) <= 0.5
     assert learning_rate(steps, recipe) == 0
+
+
+@given(steps=st.integers(1, 200_000), batch_size=st.integers(2, 2048))
+def test_epochs_that_are_the_quotient_of_a_number_of_steps_give_this_number(steps: int, batch_size: int) -> None:
+    assert last_step(replace(MODERN, epochs=steps * batch_size / 50_000, batch_size=batch_size)) == steps
