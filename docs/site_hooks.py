@@ -41,6 +41,7 @@ COMMANDS = (
     "cifar10-infer-ray",
     "python -m cifar10_zoo.train",
     "python -m cifar10_zoo.evaluate",
+    "python -m cifar10_zoo.average",
     "python -m cifar10_zoo.calibrate",
     "python -m cifar10_export",
     "python -m cifar10_zoo.synthetic",

@@ -69,6 +69,11 @@ def start_from(source: str, state: TrainingState, data: Dataset) -> bool:
     return keep_classes
 
 
+def read_shipped(name: str) -> tuple[Cifar10Net, tuple[str, ...]]:
+    """Return the network and the class names of a model that ships with cifar10-infer, by its name in ``SHIPPED``."""
+    return read_exported(Path(atomic.__file__).with_name("models") / SHIPPED[name])
+
+
 @dataclass(frozen=True)
 class _Trained:
     network: Cifar10Net
@@ -80,7 +85,7 @@ class _Trained:
 
 def _read(source: str) -> _Trained:
     if source in SHIPPED:
-        network, classes = read_exported(Path(atomic.__file__).with_name("models") / SHIPPED[source])
+        network, classes = read_shipped(source)
         return _Trained(network, classes, batch_norm=source == "modern")
     saved = checkpoint.read_newest(Path(source))
     return _Trained(saved.ema_model(), saved.classes, saved.hyperparameters.batch_norm)

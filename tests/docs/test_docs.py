@@ -24,7 +24,7 @@ from cifar10_runtime import Classifier
 from mkdocs.config import load_config
 
 import cifar10_zoo
-from cifar10_zoo import calibrate, cli, evaluate, from_tensorflow, image_folders, synthetic, train
+from cifar10_zoo import average, calibrate, cli, evaluate, from_tensorflow, image_folders, synthetic, train
 from cifar10_zoo.data.cifar10 import load
 from tests.helpers.command_line import ROOT, infer, run
 
@@ -33,7 +33,7 @@ MENU = list(site_hooks.menu_pages(load_config(str(ROOT / "mkdocs.yml")).nav))
 PAGES = [ROOT / page for page in MENU if page not in GENERATED]
 OPTIONS = {
     f"python -m {module.__name__}": module.Options
-    for module in (calibrate, evaluate, from_tensorflow, image_folders, synthetic, train)
+    for module in (average, calibrate, evaluate, from_tensorflow, image_folders, synthetic, train)
 } | {
     "python -m cifar10_export": cifar10_export.command.Options,
     "python export/to_onnx.py": cifar10_export.command.Options,

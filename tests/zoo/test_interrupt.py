@@ -24,6 +24,7 @@ FIT = Path(sys.executable).with_name("cifar10-fit")
 COMMANDS = {
     "train": ["-m", "cifar10_zoo.train"],
     "evaluate": ["-m", "cifar10_zoo.evaluate"],
+    "average": ["-m", "cifar10_zoo.average"],
     "calibrate": ["-m", "cifar10_zoo.calibrate"],
     "image_folders": ["-m", "cifar10_zoo.image_folders"],
     "from_tensorflow": ["-m", "cifar10_zoo.from_tensorflow"],
