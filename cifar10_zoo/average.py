@@ -14,12 +14,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import tyro
 
 from cifar10_zoo.cli import DataOptions, run
-from cifar10_zoo.config import flag
+from cifar10_zoo.config import spelled
 from cifar10_zoo.data.dataset import Dataset
 from cifar10_zoo.data.load import load
 from cifar10_zoo.data.validation import split_off
@@ -34,22 +35,29 @@ from cifar10_zoo.training.state import TrainingState
 IMAGES = 2000
 """Number of training images whose accuracies are printed."""
 LARGEST_LOSS = 0.1
-"""How far the accuracy of the mean on these images may be below the lowest: a mean of unrelated weights guesses."""
+"""How far the accuracy of the mean may be below the lowest accuracy; a mean of unrelated weights is far below."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(DataOptions):
-    """Average the EMA weights of runs that started with the same trained weights."""
+    """Write the mean of the EMA weights of runs that started with the same trained weights, unless it is much worse.
 
-    sources: tyro.conf.Positional[tuple[str, ...]]
-    """Two or more: directories of checkpoints, whose newest ones are used; modern and tutorial, which ship with
-    cifar10-infer, are the weights that such runs may have started with."""
+    The accuracies of all of them on some training images say so.
+    """
+
+    sources: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN [RUN ...]")]
+    """Directories of checkpoints, whose newest ones are used; also modern or tutorial, the weights that ship with
+    cifar10-infer, if the runs started with them."""
     train_dir: Path = Path("mean_train")
     """Directory to write the checkpoint to. It gets the hyperparameters of the first run and the highest step."""
 
     def __post_init__(self) -> None:
+        if len({Path(source).resolve() for source in self.sources}) < len(self.sources):
+            raise OptionError(f"{', '.join(self.sources)}: name each run once")
         if len(self.sources) < 2 or not set(self.sources) - SHIPPED.keys():
-            raise OptionError("name two or more runs, or one run and the weights that it started with")
+            raise OptionError(
+                "name two or more runs, or a run and the weights that it started with: modern or tutorial"
+            )
 
 
 def average(options: Options) -> None:
@@ -57,43 +65,49 @@ def average(options: Options) -> None:
 
     Raises:
         ZooError: The data set or a checkpoint cannot be used, the runs do not belong together, or ``train_dir`` has a
-            checkpoint.
+            checkpoint or cannot be written to.
     """
     if checkpoint.latest(options.train_dir):
         raise OptionError(f"--train-dir {options.train_dir} has checkpoints: name a new directory")
     runs = {source: checkpoint.read_newest(Path(source)) for source in options.sources if source not in SHIPPED}
     first = next(iter(runs.values()))
-    data = load(options.data_dir, "train", options.data_url, options.with_default_size(first.image_size))
     for saved in runs.values():
-        saved.require_classes_of(data)
-        require_same_recipe(first, saved)
-    networks = [runs[name].ema_model() if name in runs else shipped(name, data) for name in options.sources]
+        require_same_kind(first, saved)
+    networks = [runs[name].ema_model() if name in runs else shipped(name, first) for name in options.sources]
+    data = load(options.data_dir, "train", options.data_url, options.with_default_size(first.image_size))
+    first.require_classes_of(data)
+    data, _ = split_off(data, first.hyperparameters.validation_fraction)
     mean = mean_network(networks)
-    images, _ = split_off(data, first.hyperparameters.validation_fraction)
-    compare(options.sources, networks, mean, images)
+    compare(options.sources, networks, mean, data)
     state = TrainingState(first.hyperparameters, classes=len(data.classes), image_size=first.image_size)
-    state.start_from(mean, images.images, keep_classes=True)
+    state.start_from(mean, data.images, keep_classes=True)
     state.step = max(saved.step for saved in runs.values())
-    path = checkpoint.save(state, options.train_dir, data.name, data.classes, data.test_fraction)
+    try:
+        path = checkpoint.save(state, options.train_dir, data.name, data.classes, data.test_fraction)
+    except OSError as error:
+        raise OptionError(f"--train-dir {options.train_dir} cannot be written to: {error.strerror}") from None
     print(path, file=sys.stderr)
 
 
-def require_same_recipe(first: Checkpoint, other: Checkpoint) -> None:
-    """Raise CheckpointError unless both runs have one recipe and the same validation images."""
+def require_same_kind(first: Checkpoint, other: Checkpoint) -> None:
+    """Raise CheckpointError unless both runs have the same kind of weights, and left out the same images."""
+    if (first.dataset, first.classes, first.image_size) != (other.dataset, other.classes, other.image_size):
+        raise CheckpointError(
+            f"{other.path} was trained on other classes or images of another size than {first.path}: leave one out"
+        )
     for option in ("recipe", "batch_norm", "validation_fraction"):
-        wanted, found = (getattr(saved.hyperparameters, option) for saved in (first, other))
+        wanted, found = (spelled(option, getattr(saved.hyperparameters, option)) for saved in (first, other))
         if wanted != found:
             raise CheckpointError(
-                f"{other.path} was trained with {flag(option)} {found}, {first.path} with {wanted}: "
-                "average runs of one recipe"
+                f"{other.path} was trained with {found}, {first.path} with {wanted}: average runs with the same value"
             )
 
 
-def shipped(name: str, data: Dataset) -> Cifar10Net:
-    """Return the network of ``name`` in ``SHIPPED``; raise OptionError unless it is one for ``data``."""
+def shipped(name: str, run: Checkpoint) -> Cifar10Net:
+    """Return the network of ``name`` in ``SHIPPED``; raise OptionError unless it is like that of ``run``."""
     network, classes = read_shipped(name)
-    if (classes, network.image_size) != (data.classes, data.images.shape[-1]):
-        raise OptionError(f"{name} has weights for other classes or another image size: leave it out")
+    if (classes, network.image_size) != (run.classes, run.image_size):
+        raise OptionError(f"{name} has other classes or another image size than {run.path}: name runs only")
     return network
 
 

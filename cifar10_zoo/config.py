@@ -114,6 +114,13 @@ _LIMITS: dict[str, tuple[float, float]] = {
 }
 
 
+def spelled(name: str, value: object) -> str:
+    """Return a field with its value as a command line spells them, such as ``--batch-size 128`` and ``--no-mirror``."""
+    if isinstance(value, bool):
+        return flag(name if value else f"no_{name}")
+    return f"{flag(name)} {value}"
+
+
 def flag(name: str) -> str:
     """Return the command-line option of a field: ``batch_size`` -> ``--batch-size``."""
     return "--" + name.replace("_", "-")

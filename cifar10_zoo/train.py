@@ -20,7 +20,7 @@ import tyro
 from torch import Tensor
 
 from cifar10_zoo.cli import DataOptions, run
-from cifar10_zoo.config import Hyperparameters, flag
+from cifar10_zoo.config import Hyperparameters, flag, spelled
 from cifar10_zoo.data import class_weights
 from cifar10_zoo.data.batches import LazyBatch, TrainingBatches
 from cifar10_zoo.data.dataset import Dataset
@@ -215,10 +215,15 @@ def require_same_run(saved: Checkpoint, data: Dataset, hyperparameters: Hyperpar
     was, now = saved.hyperparameters, hyperparameters
     if was.num_gpus != now.num_gpus:
         raise CheckpointError(f"{saved.path} was trained by {was.num_gpus} processes, not {now.num_gpus}: {advice}")
-    values = ((flag(name), _short(getattr(was, name)), _short(getattr(now, name))) for name in was.differences(now))
-    changed = [f"{option} {old}, not {new}" for option, old, new in values]
+    changed = [_difference(name, getattr(was, name), getattr(now, name)) for name in was.differences(now)]
     if changed:
         raise CheckpointError(f"{saved.path} was trained with {', '.join(changed)}: {advice}")
+
+
+def _difference(name: str, was: object, now: object) -> str:
+    if isinstance(was, bool):
+        return f"{spelled(name, was)}, not {spelled(name, now)}"
+    return f"{flag(name)} {_short(was)}, not {_short(now)}"
 
 
 def _short(value: object) -> str:

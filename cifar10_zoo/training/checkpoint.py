@@ -216,6 +216,8 @@ def read_newest(directory: Path) -> Checkpoint:
             return read(path)
         except CheckpointError as error:
             print(f"warning: {error}", file=sys.stderr)
+    if directory.is_file():
+        raise CheckpointError(f"{directory} is a file: name the directory of the checkpoints")
     if paths:
         raise CheckpointError(
             f"none of the checkpoints in {directory} can be read: see the warnings, or name another directory"

@@ -19,7 +19,7 @@ from cifar10_zoo.network.model import Cifar10Net
 from cifar10_zoo.recipes import MODERN
 from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.inference import logits
-from cifar10_zoo.training.pretrained import SHIPPED
+from cifar10_zoo.training.pretrained import SHIPPED, read_shipped
 from cifar10_zoo.training.state import TrainingState
 from tests.helpers.command_line import assert_fails_cleanly, zoo
 from tests.helpers.shapes import colored_images, trained_state, write_folders
@@ -42,7 +42,7 @@ def data(folder: Path) -> Dataset:
 
 @pytest.fixture(scope="module")
 def runs(folder: Path, data: Dataset) -> Path:
-    """A directory with two runs, a and b, that start with the same weights, and one of the tutorial's recipe."""
+    """A directory with two runs of the same start, a run of another recipe, one of other classes, and a file."""
     start = trained_state(data, 40, RECIPE).ema_model()
     for seed, name in enumerate(RUNS):
         state = TrainingState(replace(FINE_TUNING, seed=seed), classes=len(data.classes))
@@ -51,6 +51,9 @@ def runs(folder: Path, data: Dataset) -> Path:
         for number in range(5 + seed):
             state.train_step(*batches.batch(number))
         save(state, folder.parent / name, data)
+    other = colored_images(3, 32, 60)
+    save(TrainingState(RECIPE, classes=3), folder.parent / "other", other)
+    (folder.parent / "file").touch()
     save(trained_state(data, 3, Hyperparameters(batch_size=16)), folder.parent / "tutorial", data)
     return folder.parent
 
@@ -84,7 +87,7 @@ def test_the_mean_of_unrelated_weights_is_refused(capsys: pytest.CaptureFixture[
     labels = torch.from_numpy(stored["fp32.onnx"].argmax(axis=1))
     images = torch.from_numpy(stored["images"]).permute(0, 3, 1, 2).contiguous()
     data = Dataset("cifar10", CLASSES["cifar10"], images, labels)
-    networks = [average.shipped(name, data) for name in SHIPPED]
+    networks = [read_shipped(name)[0] for name in SHIPPED]
     with pytest.raises(CheckpointError, match="average runs that started with the same trained weights"):
         average.compare(tuple(SHIPPED), networks, average.mean_network(networks), data)
     assert "modern 1.000, tutorial 0." in capsys.readouterr().err
@@ -96,8 +99,15 @@ def test_the_mean_of_unrelated_weights_is_refused(capsys: pytest.CaptureFixture[
         pytest.param(["a"], "name two or more runs", id="one run"),
         pytest.param(["modern", "tutorial"], "name two or more runs", id="no run"),
         pytest.param(["a", "missing"], "no checkpoint in missing", id="no checkpoint"),
-        pytest.param(["a", "tutorial"], "leave it out", id="shipped weights for other classes"),
-        pytest.param(["a", "./tutorial"], "--recipe tutorial, a/model.ckpt-5.safetensors with modern", id="recipe"),
+        pytest.param(["a", "b", "./a"], "a, b, ./a: name each run once", id="twice"),
+        pytest.param(["a", "file"], "file is a file: name the directory", id="file"),
+        pytest.param(["a", "tutorial"], "name runs only", id="shipped weights for other classes"),
+        pytest.param(["a", "other"], "other/model.ckpt-0.safetensors was trained on other classes", id="classes"),
+        pytest.param(
+            ["a", "./tutorial"],
+            "trained with --recipe tutorial, a/model.ckpt-5.safetensors with --recipe modern",
+            id="recipe",
+        ),
     ],
 )
 def test_what_does_not_belong_together_is_an_error_of_one_line(
@@ -109,6 +119,11 @@ def test_what_does_not_belong_together_is_an_error_of_one_line(
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not Path("nothing").exists()
+
+
+def test_a_file_is_no_directory_to_write(runs: Path, folder: Path) -> None:
+    result = zoo("average", runs / "a", runs / "b", "--data-dir", folder, "--train-dir", runs / "file")
+    assert_fails_cleanly(result, 2, f"--train-dir {runs / 'file'} cannot be written to: File exists")
 
 
 def test_a_directory_with_checkpoints_is_left_alone(runs: Path, folder: Path) -> None:

@@ -162,8 +162,9 @@ def test_the_command_records_the_source_and_refuses_to_change_it(
     again = train.Options(data_dir=drawings_dir, train_dir=tmp_path, max_steps=2, device="cpu", hyperparameters=recipe)
     assert train.train(again).step == 2
     assert "starting with" not in capsys.readouterr().err
-    with pytest.raises(CheckpointError, match="was trained with --init-from modern, not tutorial"):
-        train.train(replace(again, hyperparameters=replace(recipe, init_from="tutorial")))
+    message = "was trained with --init-from modern, not tutorial, --mirror, not --no-mirror: continue"
+    with pytest.raises(CheckpointError, match=message):
+        train.train(replace(again, hyperparameters=replace(recipe, init_from="tutorial", mirror=False)))
 
 
 def test_weights_without_batch_norm_are_refused_for_a_recipe_with_it() -> None:
