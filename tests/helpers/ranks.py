@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from cifar10_zoo import cli, train
 
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -69,6 +71,7 @@ def _rank(rank: int, port: int, output: Path, function: Callable[..., object], *
     """Call a function with the environment that torchrun gives a rank."""
     os.environ |= {"TORCHELASTIC_RUN_ID": "tests", "WORLD_SIZE": "2", "RANK": str(rank)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)  # torchrun sets OMP_NUM_THREADS=1; the number of threads changes the last bits
     for descriptor, suffix in ((1, ".out"), (2, ".err")):
         os.dup2(os.open(output.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     function(*arguments)
