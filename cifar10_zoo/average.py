@@ -1,8 +1,8 @@
 """Average the weights of runs that started with the same trained weights, and write the mean as a new checkpoint.
 
-    python -m cifar10_zoo.train --recipe modern --init-from modern --train-dir tuned_0 --jpeg-probability 0.5
-    python -m cifar10_zoo.train --recipe modern --init-from modern --train-dir tuned_1 --jpeg-probability 0.5 --seed 1
-    python -m cifar10_zoo.average modern tuned_0 tuned_1 --train-dir mean_train
+    python -m cifar10_zoo.train --recipe modern --init-from start --initial-learning-rate 0.03 --train-dir a
+    python -m cifar10_zoo.train --recipe modern --init-from start --initial-learning-rate 0.03 --train-dir b --seed 1
+    python -m cifar10_zoo.average start a b --train-dir mean_train
 
 Runs that start with the same weights, at a low learning rate, end so near to each other that the mean of their weights
 is a good network as well, and often the best one.
@@ -30,6 +30,7 @@ from cifar10_zoo.training import checkpoint
 from cifar10_zoo.training.checkpoint import Checkpoint
 from cifar10_zoo.training.inference import top1_accuracy
 from cifar10_zoo.training.pretrained import SHIPPED, read_shipped
+from cifar10_zoo.training.run_control import run_lock
 from cifar10_zoo.training.state import TrainingState
 
 IMAGES = 2000
@@ -82,10 +83,8 @@ def average(options: Options) -> None:
     state = TrainingState(first.hyperparameters, classes=len(data.classes), image_size=first.image_size)
     state.start_from(mean, data.images, keep_classes=True)
     state.step = max(saved.step for saved in runs.values())
-    try:
+    with run_lock(options.train_dir):
         path = checkpoint.save(state, options.train_dir, data.name, data.classes, data.test_fraction)
-    except OSError as error:
-        raise OptionError(f"--train-dir {options.train_dir} cannot be written to: {error.strerror}") from None
     print(path, file=sys.stderr)
 
 
