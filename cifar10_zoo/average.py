@@ -79,11 +79,11 @@ def average(options: Options) -> None:
     first.require_classes_of(data)
     data, _ = split_off(data, first.hyperparameters.validation_fraction)
     mean = mean_network(networks)
-    compare(options.sources, networks, mean, data)
-    state = TrainingState(first.hyperparameters, classes=len(data.classes), image_size=first.image_size)
-    state.start_from(mean, data.images, keep_classes=True)
-    state.step = max(saved.step for saved in runs.values())
     with run_lock(options.train_dir):
+        compare(options.sources, networks, mean, data)
+        state = TrainingState(first.hyperparameters, classes=len(data.classes), image_size=first.image_size)
+        state.start_from(mean, data.images, keep_classes=True)
+        state.step = max(saved.step for saved in runs.values())
         path = checkpoint.save(state, options.train_dir, data.name, data.classes, data.test_fraction)
     print(path, file=sys.stderr)
 
