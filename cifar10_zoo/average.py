@@ -50,7 +50,8 @@ class Options(DataOptions):
     """Directories of checkpoints, whose newest ones are used; also modern or tutorial, the weights that ship with
     cifar10-infer, if the runs started with them."""
     train_dir: Path = Path("mean_train")
-    """Directory to write the checkpoint to. It gets the hyperparameters of the first run and the highest step."""
+    """Directory to write the checkpoint to. It gets the hyperparameters of the first run, and the highest step of the
+    runs; the weights that ship have none."""
 
     def __post_init__(self) -> None:
         if len({Path(source).resolve() for source in self.sources}) < len(self.sources):

@@ -17,8 +17,8 @@ Expected top-1 accuracy of the EMA weights on the 10,000 test images:
 | 100 | 0.868 | 0.891 |
 | 250 | 0.877 | 0.902 |
 
-The bundled weights, 0.882 and 0.901, are the average of those of 250 epochs and of four fine-tunings; MODEL_CARD.md has
-the commands.
+The bundled weights (0.882, ten-crop 0.901) are the average of the run of 250 epochs and of four fine-tunings;
+MODEL_CARD.md has the commands.
 """
 
 from cifar10_zoo.config import Hyperparameters

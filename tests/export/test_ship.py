@@ -82,5 +82,5 @@ def test_the_manifest_describes_the_files_that_ship() -> None:
             assert metadata["layout"] == layout
     assert models["int8"]["test_accuracy"] >= models["fp32"]["test_accuracy"] - 0.002
     assert models["int8"]["test_accuracy"] >= 0.88
-    assert models["views10"]["test_accuracy"] >= 0.885
+    assert models["views10"]["test_accuracy"] >= 0.9
     assert read_manifest(MODELS)["golden"] == file_entry(GOLDEN, (MODELS / GOLDEN).read_bytes())
